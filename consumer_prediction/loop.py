@@ -1,19 +1,22 @@
-"""The prediction loop: poll, score, send, commit; one thread, one transaction at a time.
+"""The prediction loop: poll, score, send, commit; one transaction at a time.
 
 Invariant: the input positions, scores, anomalies, dead letters and activations of a transaction
            become visible together or not at all. After a transaction in doubt the state is dropped
-           and restored the same way as after an assignment.
+           and restored the same way as after an assignment. One thread does all this; others only
+           fold records, between a poll and the next.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from consumer_prediction.counting import measure_budget, report
 from consumer_prediction.dependencies import Dependencies
-from consumer_prediction.gauges import Gauges
+from consumer_prediction.folding import Folded, FoldingPool, Piece
+from consumer_prediction.health.gauges import Gauges
 from consumer_prediction.health.rejections import Rejections
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
@@ -32,7 +35,7 @@ from shared.operations.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPS
 from shared.operations.failpoints import failpoint
 from shared.operations.retry import Outage
 from shared.scoring.configuration import Configuration
-from shared.scoring.scorer import Outcome, Rules
+from shared.scoring.scorer import Rules
 from shared.settings import PredictSettings
 
 log = structlog.get_logger()
@@ -71,6 +74,7 @@ class PredictionLoop:
         self.transaction = Transaction(
             dependencies.open_sink, dependencies.clock, settings.commit_interval_ms / 1000
         )
+        self.pool = FoldingPool(settings.threads, dependencies.decoder, encoder, dependencies.clock)
         self._held: list[Batch] = []
         self._paused = False
         self.outage = outage
@@ -140,6 +144,7 @@ class PredictionLoop:
         finally:
             self.rejections.log_due(last=True)
             self.owned.clear()
+            self.pool.close()
             self.dependencies.snapshots.close()
             self._report_snapshots()
             self.dependencies.source.close()
@@ -220,58 +225,78 @@ class PredictionLoop:
         return held + new
 
     def _take_all(self, batches: Sequence[Batch]) -> None:
-        held = False
-        for index, batch in enumerate(batches if not self.transaction.broken else ()):
-            try:
-                self._take(batch)
-            except (TransactionAborted, TransactionInDoubt, ProducerFenced):
-                raise
-            except TransportError as error:
-                self._held = list(batches[index:])
-                self.dependencies.source.pause()
-                self.outage.failed(error)
-                held = True
-                break
-        if not held and self._paused:
+        todo = [] if self.transaction.broken else list(batches)
+        failure: TransportError | None = None
+        while todo and failure is None:
+            taken, failure = self._prepare(todo)
+            self._score_all(taken)
+            todo = todo[len(taken) :]
+        if failure is not None:
+            self._held = todo
+            self.dependencies.source.pause()
+            self.outage.failed(failure)
+        elif self._paused:
             self.dependencies.source.resume()
-        self._paused = held
+        self._paused = failure is not None
 
-    def _take(self, batch: Batch) -> None:
+    def _prepare(self, batches: Sequence[Batch]) -> tuple[list[list[Piece]], TransportError | None]:
+        """Look up what the first batches need, at most one of each partition.
+
+        returns : the pieces of each batch, none where all is known or owned by others; the error at
+                  the batch after them
+        """
+        taken: dict[int, list[Piece]] = {}
+        for batch in batches:
+            if batch.partition in taken:
+                break
+            try:
+                taken[batch.partition] = self._pieces(batch)
+            except TransportError as error:
+                return list(taken.values()), error
+        return list(taken.values()), None
+
+    def _pieces(self, batch: Batch) -> list[Piece]:
+        """Divide the unseen records of a batch where a replay ends and where models change."""
         owned = self.owned.get(batch.partition)
         if owned is None:
-            return
-        batch = owned.unseen(batch)
-        if not len(batch):
-            return
+            return []
+        unseen = owned.unseen(batch)
+        if not len(unseen):
+            return []
         failpoint("after_poll")
-        self.dependencies.decoder.prepare(batch)
-        for segment, replayed in owned.segments(batch):
-            if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:
-                self._apply_activation(owned, owned.ahead.pop(0))
-            if replayed:
-                self._process(owned, segment)
-                failpoint("in_replay")
-            else:
-                self._score(owned, segment)
+        self.dependencies.decoder.prepare(unseen)
+        return [Piece(owned, *segment) for segment in owned.segments(unseen)]
 
-    def _score(self, owned: Owned, batch: Batch) -> None:
-        self._activate(owned, batch)
-        began_s = self.dependencies.clock()
-        outcome = self._process(owned, batch)
+    def _score_all(self, partitions: Sequence[list[Piece]]) -> None:
+        """Score the pieces of each partition one after another, and send their results."""
+        rounds = itertools.zip_longest(*partitions)
+        for pieces in rounds:
+            present = [piece for piece in pieces if piece is not None]
+            for piece in present:
+                self._switch(piece)
+            self.pool.fold(present, self._finish)
+
+    def _switch(self, piece: Piece) -> None:
+        """Use the model and settings that apply to a piece."""
+        owned = piece.owned
+        if owned.ahead and piece.batch.offsets[0] >= owned.ahead[0].offset:
+            self._apply_activation(owned, owned.ahead.pop(0))
+        if not piece.is_replayed:
+            self._activate(owned, piece.batch)
+
+    def _finish(self, folded: Folded) -> None:
+        """Send the results of a piece; those of a replayed one were sent before."""
+        owned = folded.piece.owned
+        owned.progress.work_s += folded.fold_s
+        if folded.piece.is_replayed:
+            failpoint("in_replay")
+            return
         failpoint("after_process")
-        results = self.encoder.outcome(outcome, owned.state)
-        self.counters.observe(BATCH_SECONDS, self.dependencies.clock() - began_s)
-        self.transaction.send(results)
+        self.counters.observe(BATCH_SECONDS, folded.work_s)
+        self.transaction.send(folded.results)
         failpoint("after_produce")
         owned.dirty = True
-        self.transaction.add(outcome)
-
-    def _process(self, owned: Owned, batch: Batch) -> Outcome:
-        """Score a batch and measure the time, which a replay would take as well."""
-        began_s = self.dependencies.clock()
-        outcome = owned.scorer.process(batch, self.dependencies.decoder)
-        owned.progress.work_s += self.dependencies.clock() - began_s
-        return outcome
+        self.transaction.add(folded.outcome)
 
     def _activate(self, owned: Owned, batch: Batch) -> None:
         """Write an activation if model or settings change from this batch on."""

@@ -308,7 +308,7 @@ MUTANTS = (
     ),
     Mutant(
         "results sent again by a replay",
-        (Edit(LOOP, "            if replayed:\n", "            if False:\n"),),
+        (Edit(LOOP, "Piece(owned, *segment)", "Piece(owned, segment[0], False)"),),
         (KILLS,),
     ),
     Mutant(
@@ -433,8 +433,8 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "self._held = list(batches[index:])",
-                "self._held = list(batches[index + 1 :])",
+                "self._held = todo\n",
+                "self._held = todo[1:]\n",
             ),
         ),
         (REGISTRY,),
@@ -450,7 +450,9 @@ MUTANTS = (
         "activation not replayed",
         (
             Edit(
-                LOOP, "if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:", "if False:"
+                LOOP,
+                "if owned.ahead and piece.batch.offsets[0] >= owned.ahead[0].offset:",
+                "if False:",
             ),
         ),
         (MODELS,),

@@ -1,0 +1,113 @@
+"""Partitions folded on several threads: the same results in the same order, the same errors."""
+
+import threading
+import time
+
+import pytest
+
+from consumer_prediction.loop import PredictionLoop
+from shared.errors import TransactionAborted
+from shared.scoring.scorer import Scorer
+from tests.support.loop_world import GROUP, TOPICS, A, World, begun
+
+RESULTS = (TOPICS.scores, TOPICS.anomalies, TOPICS.dead_letters, TOPICS.activations)
+
+
+def world_of(folder, threads: int) -> World:
+    """A world whose polls return records of both partitions."""
+    world = World(folder)
+    world.predicting |= {"threads": threads, "max_batch_records": 250}
+    world.models.current = A
+    return world
+
+
+def sent(world: World) -> list[tuple]:
+    return [
+        (topic, partition, offset, record.key, record.value, tuple(record.headers))
+        for topic in RESULTS
+        for partition, offset, record in world.log.visible(topic)
+    ]
+
+
+def test_results_and_their_order_are_those_of_one_thread(tmp_path, monkeypatch):
+    names = set()
+    process = Scorer.process
+
+    def noted(self, batch, decoder):
+        names.add(threading.current_thread().name)
+        time.sleep(0.01 * (1 - batch.partition))  # the first partition ends last
+        return process(self, batch, decoder)
+
+    monkeypatch.setattr(Scorer, "process", noted)
+    alone, several = world_of(tmp_path / "alone", 1), world_of(tmp_path / "several", 2)
+    alone.finish(begun(alone))
+    assert names == {threading.current_thread().name}
+    several.finish(begun(several))
+    assert {"fold_0", "fold_1"} < names
+    several.assert_conserved()
+    assert sent(several) == sent(alone)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_names_partition_and_offsets(tmp_path, monkeypatch, threads):
+    world = world_of(tmp_path, threads)
+    loop = begun(world)
+    working = set()
+    process = Scorer.process
+
+    def failing(self, batch, decoder):
+        if batch.partition == 0:
+            raise ValueError("a row is longer than its record")
+        working.add(batch.partition)
+        time.sleep(0.1)
+        outcome = process(self, batch, decoder)
+        working.remove(batch.partition)
+        return outcome
+
+    monkeypatch.setattr(Scorer, "process", failing)
+    with pytest.raises(ValueError, match="longer than its record") as raised:
+        world.step(loop)
+    last = len(world.log.topics[TOPICS.input][0]) - 1
+    assert raised.value.__notes__ == [f"{TOPICS.input}[0]: offsets 0 to {last}"]
+    assert not working, "a thread still changes the state"
+    assert not sent(world)
+
+
+def test_nothing_is_folded_after_a_transaction_that_was_aborted_meanwhile(tmp_path, monkeypatch):
+    world = world_of(tmp_path, 2)
+    loop = begun(world)
+    world.step(loop)
+    working = []
+    finish, process = PredictionLoop._finish, Scorer.process
+
+    def aborting(self, folded):
+        monkeypatch.setattr(PredictionLoop, "_finish", finish)
+        raise TransactionAborted("asked to fail")
+
+    def slow(self, batch, decoder):
+        working.append(batch.partition)
+        time.sleep(0.05 * batch.partition)
+        outcome = process(self, batch, decoder)
+        working.remove(batch.partition)
+        return outcome
+
+    monkeypatch.setattr(PredictionLoop, "_finish", aborting)
+    monkeypatch.setattr(Scorer, "process", slow)
+    world.step(loop)
+    assert loop.rebuilding
+    assert not working
+    world.finish(loop)
+    world.assert_conserved()
+    assert world.log.committed[GROUP, TOPICS.input, 1].offset == len(
+        world.log.topics[TOPICS.input][1]
+    )
+
+
+def test_the_threads_end_with_the_loop(tmp_path):
+    world = world_of(tmp_path, 2)
+    before = set(threading.enumerate())
+    loop = begun(world)
+    world.step(loop, 2)
+    assert set(threading.enumerate()) > before
+    loop.drain()
+    assert set(threading.enumerate()) <= before

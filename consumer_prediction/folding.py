@@ -106,3 +106,19 @@ def _end(begun: Sequence[Future[Folded]]) -> None:
     for future in begun:
         future.cancel()
     wait(begun)
+
+
+def joined(batches: Sequence[Batch]) -> list[Batch]:
+    """Join the batches of each partition, in the order in which the partitions appear.
+
+    batches : those of a partition are in log order; one that begins before the end of another is
+              not joined with it
+    """
+    parts: dict[int, list[list[Batch]]] = {}
+    for batch in batches:
+        runs = parts.setdefault(batch.partition, [])
+        if runs and batch.offsets[0] > runs[-1][-1].offsets[-1]:
+            runs[-1].append(batch)
+        else:
+            runs.append([batch])
+    return [Batch.join(run) for runs in parts.values() for run in runs]

@@ -15,7 +15,7 @@ import structlog
 
 from consumer_prediction.counting import measure_budget, report
 from consumer_prediction.dependencies import Dependencies
-from consumer_prediction.folding import Folded, FoldingPool, Piece
+from consumer_prediction.folding import Folded, FoldingPool, Piece, joined
 from consumer_prediction.health.gauges import Gauges
 from consumer_prediction.health.rejections import Rejections
 from consumer_prediction.outgoing import Encoder
@@ -43,6 +43,9 @@ log = structlog.get_logger()
 IDLE_POLL_S = 0.2
 LONGEST_POLL_S = 1.0
 """Upper limit of a poll, however rare commits are: a longer step counts as hanging."""
+
+POLLS_PER_THREAD = 3
+"""Most polls of a step for each thread; fewer leave threads idle while one partition is read."""
 
 SETTLE_S = 5.0
 """Time without an error after which an outage is over.
@@ -76,6 +79,7 @@ class PredictionLoop:
         )
         self.pool = FoldingPool(settings.threads, dependencies.decoder, encoder, dependencies.clock)
         self._held: list[Batch] = []
+        self._poll_failure: TransportError | None = None
         self._paused = False
         self.outage = outage
         self._gauges = Gauges(dependencies, encoder.topics.input, counters)
@@ -216,13 +220,43 @@ class PredictionLoop:
     # -- records -----------------------------------------------------------------------------------
 
     def _poll_records(self) -> list[Batch]:
-        if not self._held:
-            due_in_s = self.transaction.due_in_s
-            wait_s = IDLE_POLL_S if due_in_s is None else min(due_in_s, LONGEST_POLL_S)
-            return self.dependencies.source.poll(self.settings.max_batch_records, wait_s)
-        new = self.dependencies.source.poll(self.settings.max_batch_records, self.outage.pause_s)
+        if self._poll_failure is not None:
+            failure, self._poll_failure = self._poll_failure, None
+            raise failure
+        if self._held:
+            return self._poll_on(self.outage.pause_s)
+        due_in_s = self.transaction.due_in_s
+        wait_s = IDLE_POLL_S if due_in_s is None else min(due_in_s, LONGEST_POLL_S)
+        batches = self.dependencies.source.poll(self.settings.max_batch_records, wait_s)
+        return self._gather(batches) if self.settings.threads > 1 else batches
+
+    def _poll_on(self, wait_s: float) -> list[Batch]:
+        """Poll while records are held; return them, but those that a rebalance dropped, and more.
+
+        raises : TransportError; the records are still held then
+        """
+        new = self.dependencies.source.poll(self.settings.max_batch_records, wait_s)
         held, self._held = self._held, []
         return held + new
+
+    def _gather(self, batches: list[Batch]) -> list[Batch]:
+        """Poll again while polls are full, so that the threads have several partitions at a time.
+
+        A client returns thousands of records of one partition before it comes to the next. An
+        error of a later poll is raised by the next step, after these records were scored.
+        """
+        most = self.settings.max_batch_records
+        for polls in range(1, POLLS_PER_THREAD * self.settings.threads):
+            if sum(map(len, batches)) < polls * most or self.transaction.broken:
+                break
+            self._held = batches
+            try:
+                batches = self._poll_on(0.0)
+            except TransportError as error:
+                self._poll_failure = error
+                batches, self._held = self._held, []
+                break
+        return joined(batches)
 
     def _take_all(self, batches: Sequence[Batch]) -> None:
         todo = [] if self.transaction.broken else list(batches)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from consumer_prediction.loop import PredictionLoop
-from shared.errors import TransactionAborted
+from shared.errors import TransactionAborted, TransportError
 from shared.scoring.scorer import Scorer
 from tests.support.loop_world import GROUP, TOPICS, A, World, begun
 
@@ -76,7 +76,6 @@ def test_an_error_names_partition_and_offsets(tmp_path, monkeypatch, threads):
 def test_nothing_is_folded_after_a_transaction_that_was_aborted_meanwhile(tmp_path, monkeypatch):
     world = world_of(tmp_path, 2)
     loop = begun(world)
-    world.step(loop)
     working = []
     finish, process = PredictionLoop._finish, Scorer.process
 
@@ -111,3 +110,77 @@ def test_the_threads_end_with_the_loop(tmp_path):
     assert set(threading.enumerate()) > before
     loop.drain()
     assert set(threading.enumerate()) <= before
+
+
+def test_full_polls_are_followed_by_others_so_that_both_partitions_have_records(
+    tmp_path, monkeypatch
+):
+    world = world_of(tmp_path, 2)
+    world.predicting["max_batch_records"] = 50
+    loop = begun(world)
+    rounds = []
+    fold = loop.pool.fold
+    monkeypatch.setattr(
+        loop.pool,
+        "fold",
+        lambda pieces, finish: (
+            rounds.append([len(p.batch) for p in pieces]),
+            fold(pieces, finish),
+        ),
+    )
+    world.step(loop)
+    first, second = (len(records) for records in world.log.topics[TOPICS.input])
+    assert rounds == [[first, min(second, 6 * 50 - first)]]
+    world.finish(loop)
+    world.assert_conserved()
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_records_of_a_partition_that_left_between_two_polls_are_dropped(
+    tmp_path, monkeypatch, is_lost
+):
+    world = world_of(tmp_path, 2)
+    world.predicting["max_batch_records"] = 50
+    loop = begun(world)
+    source = loop.dependencies.source
+    poll, polls = source.poll, []
+
+    def leaving(max_records, wait_s):
+        polls.append(max_records)
+        if len(polls) == 2:  # both callbacks of a rebalance that gives the partition back
+            source.take(0, lost=is_lost)
+            source.give(0)
+        return poll(max_records, wait_s)
+
+    monkeypatch.setattr(source, "poll", leaving)
+    world.step(loop)
+    assert len(polls) > 1
+    world.finish(loop)
+    world.assert_conserved()
+
+
+def test_an_error_between_two_polls_is_raised_after_the_records_before_it_were_scored(
+    tmp_path, monkeypatch
+):
+    world = world_of(tmp_path, 2)
+    world.predicting["max_batch_records"] = 50
+    loop = begun(world)
+    source = loop.dependencies.source
+    poll, polls = source.poll, []
+
+    def failing(max_records, wait_s):
+        polls.append(max_records)
+        if len(polls) == 2:
+            raise TransportError("no broker answers")
+        return poll(max_records, wait_s)
+
+    failures = []
+    monkeypatch.setattr(source, "poll", failing)
+    monkeypatch.setattr(loop.outage, "failed", lambda error: failures.append(str(error)))
+    world.step(loop)
+    assert loop.owned[0].state.next_offset == 50
+    assert not failures
+    world.step(loop)
+    assert failures == ["no broker answers"]
+    world.finish(loop)
+    world.assert_conserved()

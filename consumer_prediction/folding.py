@@ -2,13 +2,14 @@
 
 Invariant: a partition's records are folded by one thread at a time and in log order, so the results
            are the same for every number of threads. Nothing is sent or committed here; no thread
-           works on a partition's state after ``fold`` has ended.
+           works on a partition's state after ``fold``, or the block of ``begun``, has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from consumer_prediction.outgoing import Encoder
@@ -27,6 +28,12 @@ class Piece(NamedTuple):
     owned: Owned
     batch: Batch
     is_replayed: bool
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether the next activation of a replay applies from here on."""
+        ahead = self.owned.ahead
+        return bool(ahead) and bool(self.batch.offsets[0] >= ahead[0].offset)
 
 
 class Folded(NamedTuple):
@@ -69,16 +76,28 @@ class FoldingPool:
         raises : what ``finish`` raises, or the fold of the first piece that fails; a note names its
                  partition and offsets. No piece is being folded any more by then
         """
-        if self._executor is None or len(pieces) < 2:
+        if len(pieces) < 2:
             for piece in pieces:
                 finish(self._fold(piece))
             return
-        begun = [self._executor.submit(self._fold, piece) for piece in pieces]
+        with self.begun(pieces) as results:
+            for folded in results:
+                finish(folded)
+
+    @contextmanager
+    def begun(self, pieces: Sequence[Piece]) -> Iterator[Iterator[Folded]]:
+        """Fold pieces in the pool's threads meanwhile; with one thread, as results are taken.
+
+        yields : the results as of ``fold``; no piece is being folded any more after the block
+        """
+        if self._executor is None:
+            yield map(self._fold, pieces)
+            return
+        futures = [self._executor.submit(self._fold, piece) for piece in pieces]
         try:
-            for future in begun:
-                finish(future.result())
+            yield (future.result() for future in futures)
         finally:
-            _end(begun)
+            _end(futures)
 
     def close(self) -> None:
         """End the threads."""

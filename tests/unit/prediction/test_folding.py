@@ -184,3 +184,72 @@ def test_an_error_between_two_polls_is_raised_after_the_records_before_it_were_s
     assert failures == ["no broker answers"]
     world.finish(loop)
     world.assert_conserved()
+
+
+def committing(world, monkeypatch, loop) -> list[str]:
+    """Note what happens in which order: folds, sends and commits."""
+    notes, process = [], Scorer.process
+    sink = loop.transaction.sink
+    commit, send = sink.commit, sink.send
+
+    def noted_process(self, batch, decoder):
+        notes.append("fold")
+        return process(self, batch, decoder)
+
+    def noted_commit(positions):
+        deadline = time.monotonic() + 5.0
+        while notes[-1] != "fold" and time.monotonic() < deadline:
+            time.sleep(0.001)  # a commit takes as long as the broker needs
+        notes.append("commit")
+        commit(positions)
+
+    def noted_send(records):
+        notes.append("send")
+        send(records)
+
+    monkeypatch.setattr(Scorer, "process", noted_process)
+    monkeypatch.setattr(sink, "commit", noted_commit)
+    monkeypatch.setattr(sink, "send", noted_send)
+    return notes
+
+
+def test_the_next_records_are_folded_during_a_commit_and_sent_after_it(tmp_path, monkeypatch):
+    world = world_of(tmp_path, 2)
+    world.predicting["max_batch_records"] = 5
+    loop = begun(world)
+    world.step(loop, 2)  # the activations are written
+    notes = committing(world, monkeypatch, loop)
+    loop.transaction._began_s = -1.0
+    world.step(loop)
+    at = notes.index("commit")
+    assert notes[:at][-1] == "fold"
+    assert notes[at + 1] == "send"
+    committed = world.log.committed[GROUP, TOPICS.input, 0].offset
+    assert committed < loop.owned[0].state.next_offset
+    assert loop.owned[0].dirty
+    world.finish(loop)
+    world.assert_conserved()
+
+
+@pytest.mark.parametrize("how", ["abort", "undecided, kept", "undecided, lost", "outage"])
+def test_records_folded_during_a_commit_that_fails_are_folded_again(tmp_path, how):
+    world = world_of(tmp_path, 2)
+    world.predicting["max_batch_records"] = 10
+    loop = begun(world)
+    for _ in range(6):
+        world.step(loop)
+        loop.transaction.sink.fail["commit"] = how
+    world.finish(loop)
+    world.assert_conserved()
+
+
+def test_a_new_model_applies_although_transactions_follow_without_a_pause(tmp_path):
+    world = world_of(tmp_path, 2)
+    world.predicting["max_batch_records"] = 4
+    loop = begun(world)
+    world.tick(1.0)
+    world.step(loop, 3)
+    world.models.current = "0b" * 32
+    world.finish(loop)
+    world.assert_conserved()
+    assert {a.model_sha256 for _, a in world.activations()} == {A, "0b" * 32}

@@ -250,7 +250,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     for module in (
         "consumer_prediction.loop",
-        "consumer_prediction.counting",
+        "consumer_prediction.health.counting",
         "shared.operations.retry",
     ):
         silent = structlog.wrap_logger(

@@ -260,7 +260,7 @@ def _follow_time(m: Places, place: int, time_ms: int, first: bool) -> int:
 
 
 @njit(types.int64(_INPUTS, types.int64, types.int64, types.int64, types.int64, PLACES, RELEASES,
-    _OUTPUTS), cache=True)  # fmt: skip
+    _OUTPUTS), cache=True, nogil=True)  # fmt: skip
 def fold_rows(
     given: Inputs,
     start: int,

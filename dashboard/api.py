@@ -6,7 +6,6 @@ Invariant: every route only reads; its cost is bounded by its parameters, which 
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -17,13 +16,15 @@ from pydantic import BaseModel
 
 from dashboard import parameters as given
 from dashboard.access import COOKIE, Access, problem
+from dashboard.answers import answer, refusal, refuse_parameters, unknown
+from dashboard.history.budget import budget
+from dashboard.history.incidents import activations, counts, incident_of
 from dashboard.history.queries import AnomalyFilter, EntityFilter, History, Range
 from dashboard.hub import Hub
 from shared.events import Kind, SeverityClass
 from shared.kernels.units import HOUR_MS
 
 DEFAULT_HOURS = 24
-EVENT_ID = r"^[0-9a-f]{32}$"
 SPARK_WIDTH = 96
 Pipeline = Callable[[], Mapping[str, Any]]
 
@@ -35,13 +36,20 @@ class SignIn(BaseModel):
 
 
 def add_routes(
-    app: FastAPI, history: History, hub: Hub, pipeline: Pipeline, access: Access
+    app: FastAPI,
+    history: History,
+    hub: Hub,
+    pipeline: Pipeline,
+    access: Access,
+    group: str,
+    topic: str,
 ) -> None:
-    """Add the routes of the interface.
+    """Add the routes of the interface but those of incidents and models.
 
-    pipeline : returns lag, problems and positions of the reader
+    pipeline     : returns lag, latency, problems and positions of the reader
+    group, topic : consumer group of the predictors, and their input
     """
-    app.add_exception_handler(RequestValidationError, _refuse)
+    app.add_exception_handler(RequestValidationError, refuse_parameters)
     _add_session(app, access)
     _add_entities(app, history)
     _add_anomalies(app, history)
@@ -55,19 +63,14 @@ def add_routes(
         return answer(
             {
                 **pipeline(),
-                "fleet": history.totals(),
+                "fleet": {**history.totals(), **counts(history.db)},
+                "budget": budget(history.db, activations(history.db, group, topic)),
                 "rates": history.rates(minutes),
                 "dead_letters": history.dead_letters(20),
                 "models": history.models(),
                 "history": history.counts(),
             }
         )
-
-
-def answer(document: Mapping[str, Any]) -> Response:
-    """Return a document as JSON."""
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Response(text, media_type="application/json")
 
 
 def _add_session(app: FastAPI, access: Access) -> None:
@@ -109,7 +112,9 @@ def _add_entities(app: FastAPI, history: History) -> None:
         if spark_hours is not None:
             charts = history.sparks(rows, spark_hours, SPARK_WIDTH)
             rows = [{**row, "chart": chart} for row, chart in zip(rows, charts, strict=True)]
-        return answer({"total": total, "entities": rows, "fleet": history.totals()})
+        return answer(
+            {"total": total, "entities": rows, "fleet": {**history.totals(), **counts(history.db)}}
+        )
 
     @app.get("/v1/entities/{entity:path}", summary="One entity")
     def show_entity(entity: Annotated[str, given.Text]) -> Response:
@@ -177,10 +182,15 @@ def _add_anomalies(app: FastAPI, history: History) -> None:
         return answer({"anomalies": rows, "next": following})
 
     @app.get("/v1/anomalies/{event_id}", summary="One anomaly event")
-    def show_anomaly(event_id: Annotated[str, Path(pattern=EVENT_ID)]) -> Response:
+    def show_anomaly(event_id: Annotated[str, Path(pattern=given.EVENT_ID)]) -> Response:
         """Return an event as it lies in the topic, its episode, and the episode's records."""
         found = history.anomaly(event_id)
-        return unknown("event", event_id) if found is None else answer(found)
+        if found is None:
+            return unknown("event", event_id)
+        episode = found["episode_id"]
+        return answer(
+            {**found, "incident_id": incident_of(history.db, episode) if episode else None}
+        )
 
 
 def _add_stream(app: FastAPI, hub: Hub) -> None:
@@ -200,29 +210,3 @@ def _add_stream(app: FastAPI, hub: Hub) -> None:
         return StreamingResponse(
             hub.events(subscriber), media_type="text/event-stream", headers=headers
         )
-
-
-def refusal(field: str, allowed: str, got: object) -> Response:
-    """Return the answer to a parameter that cannot be used."""
-    error = {"field": field, "allowed": allowed, "got": str(got)[:200]}
-    return problem(422, f"{field}: {allowed}", errors=[error])
-
-
-def unknown(what: str, name: str) -> Response:
-    """Return the answer to a question about something that the history does not hold."""
-    return problem(
-        404, f"the history has no {what} {name[:256]!r}; it may be older than dashboard.keep_days"
-    )
-
-
-async def _refuse(_: Request, error: Exception) -> Response:
-    errors = [
-        {
-            "field": ".".join(str(part) for part in one["loc"][1:]),
-            "allowed": str(one["msg"]).removeprefix("Value error, "),
-            "got": str(one.get("input"))[:200],
-        }
-        for one in getattr(error, "errors", list)()
-    ]
-    sentences = "; ".join(f"{one['field']}: {one['allowed']}" for one in errors)
-    return problem(422, sentences, errors=errors)

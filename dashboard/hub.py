@@ -20,7 +20,7 @@ HEARTBEAT_S = 15.0
 TICK_S = 0.25
 """Least time between two updates of points: four a second."""
 
-VIEWS = ("fleet", "entity", "anomaly", "pipeline")
+VIEWS = ("fleet", "entity", "anomaly", "incidents", "pipeline", "models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Subscriber:
 
     def wants(self, event: Event) -> bool:
         """Return whether the view shows what the event is about."""
-        if event.kind == "anomaly":
+        if event.kind in ("anomaly", "incident"):
             return True
         if self.view in ("entity", "anomaly"):
             return event.entities is None or self.entity in event.entities
@@ -146,6 +146,8 @@ class Hub:
     def _take(self, changes: Changes) -> None:
         for record in changes.anomalies:
             self._send("anomaly", record, frozenset([record["entity"]]))
+        for incident in changes.incidents:
+            self._send("incident", incident, frozenset(incident["entities"]))
         self._pending |= changes.entities
         self._scored += changes.scored
         self._clock_ms = changes.clock_ms

@@ -19,18 +19,29 @@ from starlette.staticfiles import StaticFiles
 
 from dashboard.access import Access, problem
 from dashboard.api import Pipeline, add_routes
+from dashboard.api_incidents import add_incidents, add_models
 from dashboard.history.queries import History
 from dashboard.history.retention import Retention
 from dashboard.history.store import Store
 from dashboard.hub import Hub
 from dashboard.intake import Intake
+from dashboard.model_reports import ModelReports
 from shared.errors import ConfigError
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/entity/{name:path}", "/anomaly/{event_id}", "/pipeline")
+PAGES = (
+    "/",
+    "/entity/{name:path}",
+    "/anomaly/{event_id}",
+    "/incidents",
+    "/incident/{incident_id}",
+    "/pipeline",
+    "/models",
+    "/model/{sha256}",
+)
 """Routes of the page; each of them is ``index.html``, which shows the view."""
 
 LOOK_S = 0.1
@@ -77,7 +88,10 @@ def make_app(
         why = ready()
         return problem(503, why) if why else Response(status_code=204)
 
-    add_routes(app, history, hub, pipeline, access)
+    group, topic = settings.predict.group, settings.topics.input
+    add_routes(app, history, hub, pipeline, access, group, topic)
+    add_incidents(app, history)
+    add_models(app, history, ModelReports(settings.models_dir), group, topic)
     for route in PAGES:
         app.add_api_route(route, _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -19,6 +19,7 @@ import numpy as np
 
 from dashboard.history import points as forms
 from dashboard.history.decimation import gaps, m4, usual_interval_ms
+from dashboard.history.incidents import escaped
 from dashboard.history.store import Store
 from dashboard.history.tables import open_for_reading
 from shared.kernels.units import HOUR_MS, MINUTE_MS
@@ -65,7 +66,7 @@ class EntityFilter:
         conditions, given = ["1"], []
         if self.text:
             conditions.append(r"name LIKE ? ESCAPE '\'")
-            given.append(f"%{_escaped(self.text)}%")
+            given.append(f"%{escaped(self.text)}%")
         if self.state:
             conditions.append("state = ?")
             given.append(self.state)
@@ -161,6 +162,11 @@ class History:
             " ORDER BY time_ms DESC LIMIT 1"
         ).fetchone()
         return dict(row) | {"last_anomaly": dict(last) if last else None}
+
+    def clock_ms(self) -> int | None:
+        """Return the newest event time; None before the first record."""
+        newest: int | None = self.db.execute("SELECT max(last_ms) FROM entities").fetchone()[0]
+        return newest
 
     # -- series ------------------------------------------------------------------------------------
 
@@ -398,7 +404,3 @@ def _numbers(column: Any) -> list[float | None]:
     if column.dtype == np.float32:  # the shortest digits that give the stored number
         return [None if value != value else float(str(value)) for value in column]
     return [None if math.isnan(value) else value for value in column.tolist()]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")

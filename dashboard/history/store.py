@@ -22,7 +22,8 @@ import numpy.typing as npt
 import structlog
 
 from dashboard.history import points as forms
-from dashboard.history.results import Arrived
+from dashboard.history.incidents import forget_incidents, write_activations, write_incidents
+from dashboard.history.results import Arrived, Stream
 from dashboard.history.retention import Retention
 from dashboard.history.tables import open_for_writing, set_aside
 from shared.events import Kind
@@ -52,11 +53,13 @@ class Changes:
 
     entities  : names with new points
     anomalies : anomaly events that were not known before, as they lie in the topic
+    incidents : what a list shows of the incidents that changed
     clock_ms  : newest event time so far; None before the first record
     """
 
     entities: set[str] = field(default_factory=set)
     anomalies: list[Mapping[str, Any]] = field(default_factory=list)
+    incidents: list[Mapping[str, Any]] = field(default_factory=list)
     dead_letters: int = 0
     scored: int = 0
     clock_ms: int | None = None
@@ -143,9 +146,12 @@ class Store:
         """Remember a topic's id."""
         self._db.execute("REPLACE INTO meta VALUES (?, ?)", (f"id:{topic}", topic_id))
 
-    def forget_offsets(self, topic: str) -> None:
+    def forget_offsets(self, topic: str, stream: Stream) -> None:
         """Read a topic from its first record again, because it is another topic now."""
-        self._db.execute("DELETE FROM offsets WHERE topic = ?", (topic,))
+        with self._transaction():
+            self._db.execute("DELETE FROM offsets WHERE topic = ?", (topic,))
+            if stream == "incidents":
+                forget_incidents(self._db)
 
     def apply(self, arrived: Sequence[Arrived]) -> Changes:
         """Write records and the offsets after them in one transaction.
@@ -172,6 +178,8 @@ class Store:
         for batch in arrived:
             self._anomalies(batch, changes)
             self._dead_letters(batch, changes)
+            changes.incidents += write_incidents(self._db, batch)
+            write_activations(self._db, batch)
             self._db.execute(
                 "REPLACE INTO offsets VALUES (?, ?, ?)",
                 (batch.topic, batch.partition, batch.next_offset),

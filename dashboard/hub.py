@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from dashboard.history.store import Changes
@@ -23,7 +24,7 @@ TICK_S = 0.25
 VIEWS = ("fleet", "entity", "anomaly", "incidents", "pipeline", "models")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """One server-sent event.
 
@@ -35,8 +36,9 @@ class Event:
     data: Mapping[str, Any]
     entities: frozenset[str] | None = None
 
+    @cached_property
     def text(self) -> str:
-        """Return the event as it is sent."""
+        """The event as it is sent: written once, however many pages get it."""
         data = json.dumps(self.data, ensure_ascii=False)
         return f"id: {self.number}\nevent: {self.kind}\ndata: {data}\n\n"
 
@@ -129,7 +131,7 @@ class Hub:
                     continue
                 if event is None:
                     return
-                yield event.text()
+                yield event.text
                 if event.kind == "reload":
                     return
         finally:

@@ -18,14 +18,15 @@ from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from dashboard.access import Access, problem
-from dashboard.api import Pipeline, add_routes
-from dashboard.api_incidents import add_incidents, add_models
 from dashboard.history.queries import History
 from dashboard.history.retention import Retention
 from dashboard.history.store import Store
 from dashboard.hub import Hub
 from dashboard.intake import Intake
 from dashboard.model_reports import ModelReports
+from dashboard.routes.api import Pipeline, add_routes
+from dashboard.routes.api_incidents import add_incidents, add_models
+from dashboard.routes.shared_answers import SharedAnswers
 from shared.errors import ConfigError
 from shared.settings import Settings
 
@@ -89,8 +90,9 @@ def make_app(
         return problem(503, why) if why else Response(status_code=204)
 
     group, topic = settings.predict.group, settings.topics.input
-    add_routes(app, history, hub, pipeline, access, group, topic)
-    add_incidents(app, history)
+    shared = SharedAnswers(history.version)
+    add_routes(app, history, hub, pipeline, access, shared, (group, topic))
+    add_incidents(app, history, shared)
     add_models(app, history, ModelReports(settings.models_dir), group, topic)
     for route in PAGES:
         app.add_api_route(route, _page, include_in_schema=False)

@@ -14,13 +14,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
-from dashboard import parameters as given
 from dashboard.access import COOKIE, Access, problem
-from dashboard.answers import answer, refusal, refuse_parameters, unknown
 from dashboard.history.budget import budget
 from dashboard.history.incidents import activations, counts, incident_of
 from dashboard.history.queries import AnomalyFilter, EntityFilter, History, Range
 from dashboard.hub import Hub
+from dashboard.routes import parameters as given
+from dashboard.routes.answers import answer, refusal, refuse_parameters, unknown
+from dashboard.routes.shared_answers import SharedAnswers
 from shared.events import Kind, SeverityClass
 from shared.kernels.units import HOUR_MS
 
@@ -41,18 +42,19 @@ def add_routes(
     hub: Hub,
     pipeline: Pipeline,
     access: Access,
-    group: str,
-    topic: str,
+    shared: SharedAnswers,
+    predicts: tuple[str, str],
 ) -> None:
     """Add the routes of the interface but those of incidents and models.
 
-    pipeline     : returns lag, latency, problems and positions of the reader
-    group, topic : consumer group of the predictors, and their input
+    pipeline : returns lag, latency, problems and positions of the reader
+    predicts : consumer group of the predictors, and their input
     """
+    group, topic = predicts
     app.add_exception_handler(RequestValidationError, refuse_parameters)
     _add_session(app, access)
-    _add_entities(app, history)
-    _add_anomalies(app, history)
+    _add_entities(app, history, shared)
+    _add_anomalies(app, history, shared)
     _add_stream(app, hub)
 
     @app.get("/v1/pipeline", summary="Whether the results can be trusted")
@@ -60,17 +62,21 @@ def add_routes(
         minutes: Annotated[int, Query(ge=1, le=1_440, description="Length of the rates.")] = 60,
     ) -> Response:
         """Return rates per minute, lag per partition, dead letters by reason, models, problems."""
-        return answer(
-            {
-                **pipeline(),
-                "fleet": {**history.totals(), **counts(history.db)},
-                "budget": budget(history.db, activations(history.db, group, topic)),
-                "rates": history.rates(minutes),
-                "dead_letters": history.dead_letters(20),
-                "models": history.models(),
-                "history": history.counts(),
-            }
-        )
+
+        def find() -> Response:
+            return answer(
+                {
+                    **pipeline(),
+                    "fleet": {**history.totals(), **counts(history.db)},
+                    "budget": budget(history.db, activations(history.db, group, topic)),
+                    "rates": history.rates(minutes),
+                    "dead_letters": history.dead_letters(20),
+                    "models": history.models(),
+                    "history": history.counts(),
+                }
+            )
+
+        return shared.get(("pipeline", minutes), find)
 
 
 def _add_session(app: FastAPI, access: Access) -> None:
@@ -90,7 +96,7 @@ def _add_session(app: FastAPI, access: Access) -> None:
         return response
 
 
-def _add_entities(app: FastAPI, history: History) -> None:
+def _add_entities(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/entities", summary="Entities, the most severe first")
     def list_entities(
         q: Annotated[str, given.Text, Query(description="Part of the name, case ignored.")] = "",
@@ -108,13 +114,16 @@ def _add_entities(app: FastAPI, history: History) -> None:
         wanted = EntityFilter(q, state.value if state else "", anomalous, order.value)
         if spark_hours is not None and limit > given.MOST_ENTITIES:
             return refusal("limit", f"at most {given.MOST_ENTITIES} with spark_hours", limit)
-        total, rows = history.entities(wanted, limit, offset)
-        if spark_hours is not None:
-            charts = history.sparks(rows, spark_hours, SPARK_WIDTH)
-            rows = [{**row, "chart": chart} for row, chart in zip(rows, charts, strict=True)]
-        return answer(
-            {"total": total, "entities": rows, "fleet": {**history.totals(), **counts(history.db)}}
-        )
+
+        def find() -> Response:
+            total, rows = history.entities(wanted, limit, offset)
+            if spark_hours is not None:
+                charts = history.sparks(rows, spark_hours, SPARK_WIDTH)
+                rows = [{**row, "chart": chart} for row, chart in zip(rows, charts, strict=True)]
+            fleet = {**history.totals(), **counts(history.db)}
+            return answer({"total": total, "entities": rows, "fleet": fleet})
+
+        return shared.get(("entities", wanted, limit, offset, spark_hours), find)
 
     @app.get("/v1/entities/{entity:path}", summary="One entity")
     def show_entity(entity: Annotated[str, given.Text]) -> Response:
@@ -149,7 +158,7 @@ def _add_entities(app: FastAPI, history: History) -> None:
         return answer({**document, "metrics": charts, **history.spans(entity, asked)})
 
 
-def _add_anomalies(app: FastAPI, history: History) -> None:
+def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/anomalies", summary="Anomaly events with their episodes, newest first")
     def list_anomalies(
         span: given.Between,
@@ -169,17 +178,21 @@ def _add_anomalies(app: FastAPI, history: History) -> None:
         wanted = AnomalyFilter(
             entity,
             metric,
-            [one.value for one in kind or (Kind.ANOMALY,)],
-            [one.value for one in severity or ()],
+            tuple(one.value for one in kind or (Kind.ANOMALY,)),
+            tuple(one.value for one in severity or ()),
             span.from_ms,
             span.to_ms,
             is_open,
             (int(time_text), event_id) if before else None,
         )
-        rows = history.anomalies(wanted, limit)
-        last = rows[-1] if len(rows) == limit else None
-        following = f"{last['event_time']}:{last['event_id']}" if last else None
-        return answer({"anomalies": rows, "next": following})
+
+        def find() -> Response:
+            rows = history.anomalies(wanted, limit)
+            last = rows[-1] if len(rows) == limit else None
+            following = f"{last['event_time']}:{last['event_id']}" if last else None
+            return answer({"anomalies": rows, "next": following})
+
+        return shared.get(("anomalies", wanted, limit), find)
 
     @app.get("/v1/anomalies/{event_id}", summary="One anomaly event")
     def show_anomaly(event_id: Annotated[str, Path(pattern=given.EVENT_ID)]) -> Response:

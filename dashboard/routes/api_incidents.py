@@ -13,11 +13,12 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Query
 from fastapi.responses import Response
 
-from dashboard import parameters as given
-from dashboard.answers import answer, unknown
 from dashboard.history.incidents import IncidentFilter, activations, incident, incidents
 from dashboard.history.queries import History
 from dashboard.model_reports import ModelReports
+from dashboard.routes import parameters as given
+from dashboard.routes.answers import answer, unknown
+from dashboard.routes.shared_answers import SharedAnswers
 from shared.events import SeverityClass
 
 PICTURE_HEADERS = {
@@ -42,7 +43,7 @@ class IncidentOrder(StrEnum):
     SEVERITY = "severity"
 
 
-def add_incidents(app: FastAPI, history: History) -> None:
+def add_incidents(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     """Add the routes of incidents."""
 
     @app.get("/v1/incidents", summary="Incidents, newest first")
@@ -61,15 +62,19 @@ def add_incidents(app: FastAPI, history: History) -> None:
         """Return one page of incidents, without their episodes, and the number that match."""
         wanted = IncidentFilter(
             state.value if state else "",
-            [one.value for one in severity or ()],
+            tuple(one.value for one in severity or ()),
             entity,
             q,
             span.from_ms,
             span.to_ms,
             order.value,
         )
-        total, rows = incidents(history.db, wanted, limit, offset)
-        return answer({"total": total, "incidents": rows, "clock_ms": history.clock_ms()})
+
+        def find() -> Response:
+            total, rows = incidents(history.db, wanted, limit, offset)
+            return answer({"total": total, "incidents": rows, "clock_ms": history.clock_ms()})
+
+        return shared.get(("incidents", wanted, limit, offset), find)
 
     @app.get("/v1/incidents/{incident_id}", summary="One incident with its episodes")
     def show_incident(incident_id: Annotated[str, Path(pattern=given.EVENT_ID)]) -> Response:

@@ -33,7 +33,11 @@ export function fleet(root, page) {
   const grid = h("div", { class: "grid" });
   const nowTitle = h("h2", {}, "Anomalous now");
   const guide = h("div", { class: "guide" },
-    h("p", {}, "Three things to try: open an anomaly and read why it was raised; drag across a chart of an entity to zoom; look on ", h("a", { href: "/pipeline" }, "Pipeline"), " whether the results can be trusted."),
+    h("div", {}, h("p", {}, "Three things to try:"), h("ol", {},
+      h("li", {}, "Open an anomaly and read why it was raised; ", h("code", {}, "lapwing explain"), " recomputes it step by step."),
+      h("li", {}, "Kill a predictor (", h("code", {}, "kill -9"), " its process) and watch ", h("a", { href: "/pipeline" }, "Pipeline"), ": what is behind is caught up, and nothing is lost."),
+      h("li", {}, "Train again (", h("code", {}, "lapwing train --once"), ") and watch ", h("a", { href: "/models" }, "Models"), ": the partitions take over the new model.")),
+      h("p", { class: "soft" }, "lapwing demo prints these commands for its own processes.")),
     h("button", { class: "quiet", type: "button", "aria-label": "Dismiss", onclick: () => { localStorage.setItem(GUIDE, "seen"); guide.remove(); } }, "×"));
   root.replaceChildren(
     ...(localStorage.getItem(GUIDE) ? [] : [guide]),

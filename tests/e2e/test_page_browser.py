@@ -295,6 +295,16 @@ def test_active_incidents_come_first_live_and_lead_to_their_episodes(site, page)
     expect(page.locator(".command code")).to_have_text(f"lapwing explain {opened[0]['event_id']}")
 
 
+def test_the_first_visit_shows_three_things_to_try(site, page):
+    page.goto(site.url)
+    expect(page.locator(".guide li")).to_have_count(3)
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator(".guide")).to_have_count(0)
+    page.reload()
+    expect(page.locator(".card canvas").first).to_be_visible()
+    expect(page.locator(".guide")).to_have_count(0)
+
+
 def test_incidents_are_filtered_and_the_address_keeps_the_filter(site, page):
     minor = anomaly(20, entity="web-00005", severity=0.6, peak_severity=0.6)
     site.write("incidents", [incident([minor], 2, 40), incident([anomaly(280, entity=HOSTILE)])])

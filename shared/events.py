@@ -26,6 +26,7 @@ class Detector(StrEnum):
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
+    PEER_GROUPS = "peer_groups"
     TIME_OF_DAY = "time_of_day"
     JUMP = "jump"
     COURSE = "course"
@@ -34,8 +35,15 @@ class Detector(StrEnum):
     @property
     def is_trained(self) -> bool:
         """Whether it is a trained model alone."""
-        return self in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
+        return self in _TRAINED
 
+    @property
+    def sees_values(self) -> bool:
+        """Whether it is a trained model of the metrics' values, not of the fold's views."""
+        return self is Detector.PEER_GROUPS
+
+
+_TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM, Detector.PEER_GROUPS)
 
 REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jump"}
 """Former names of detectors, and their replacements."""

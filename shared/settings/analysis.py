@@ -246,7 +246,7 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """Training data, model parameters and schedule."""
 
-    member: Literal["isolation_forest", "one_class_svm"] = Field(
+    member: Literal["isolation_forest", "one_class_svm", "peer_groups"] = Field(
         "one_class_svm",
         description=(
             "model that joins the ensemble; ignored if `detector` is a trained model itself"

@@ -20,7 +20,7 @@ from shared.encode.records import encode_records
 from shared.errors import ConfigError
 from shared.kafka import Publisher, topic_specs
 from shared.settings import Settings, load_settings
-from tests.support.page_records import SCHEMAS, anomaly, closed, score
+from tests.support.page_records import SCHEMAS, activation, anomaly, closed, incident, score
 
 DEADLINE_S = 30
 
@@ -46,12 +46,18 @@ class Site:
         ids = ensure(self.settings, schemas_only=True).checked().schemas
         topics = self.settings.topics
         self.publisher = Publisher(self.settings)
-        self.topics = {1: topics.scores, 2: topics.anomalies}
+        self.topics = {
+            1: topics.scores,
+            2: topics.anomalies,
+            3: topics.incidents,
+            4: topics.activations,
+        }
         self.ids = {number: ids[f"{topic}-value"] for number, topic in self.topics.items()}
 
     def write(self, schema, records):
         values = encode_records(SCHEMAS[schema], self.ids[schema], records)
-        keys = Blob.join([record["entity"].encode() for record in records])
+        name = {3: "incident_id", 4: "group"}.get(schema, "entity")
+        keys = Blob.join([record[name].encode() for record in records])
         self.publisher.send(Outgoing(self.topics[schema], values, keys))
         self.publisher.flush(10.0)
 
@@ -140,6 +146,22 @@ def test_the_page_is_live_resumes_exactly_and_is_rebuilt(site):
         site.wait("/v1/entities", lambda answer: records_read(answer) == 610)
         site.wait("/v1/series?entity=web-3", lambda answer: answer == before)
         site.wait("/v1/pipeline", lambda answer: not answer["topics"][0]["problem"])
+
+
+def test_incidents_come_live_and_leave_with_their_deletion(site):
+    opened = anomaly(25, entity="web-7")
+    path = f"/v1/incidents/{opened['event_id']}"
+    with site.dashboard():
+        site.write(4, [activation(0, 12)])
+        site.write(3, [incident([opened])])
+        site.wait(path, lambda answer: answer["state"] == "open")
+        site.write(3, [incident([opened], 2, end_row=30)])
+        site.wait(path, lambda answer: answer["closed_because"] == "recovered")
+        site.wait("/v1/models", lambda answer: answer["partitions"])
+        key = Blob.join([opened["event_id"].encode()])
+        site.publisher.send(Outgoing(site.topics[3], Blob.join([b""]), key))
+        site.publisher.flush(10.0)
+        site.wait("/v1/incidents", lambda answer: answer["total"] == 0)
 
 
 def test_a_port_that_is_taken_is_named(site):

@@ -284,6 +284,9 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
 
 
 def _log_schema(schema: MetSchema) -> None:
+    if schema.schema_id is None:
+        log.info("names of a record", **schema.facts)
+        return
     log.info("writer schema", schema_id=schema.schema_id, **schema.facts)
     if schema.unsupported:
         log.warning(

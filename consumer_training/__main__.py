@@ -25,6 +25,7 @@ class Fitted(StrEnum):
 
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
+    PEER_GROUPS = "peer_groups"
 
 
 def train(

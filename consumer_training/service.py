@@ -199,6 +199,8 @@ class TrainingService:
             "sampling": history.sampling(),
             "seeds": trained.facts["seeds"],
         }
+        if "peers" in trained.facts:
+            figures["peers"] = trained.facts["peers"]
         labels, entities = self.labels, figures["per_entity"]
         if labels is not None and not any(find(labels, name) for name in entities):
             log.warning(
@@ -208,7 +210,9 @@ class TrainingService:
                 entities=list(entities)[:3],
             )
         summary = {
-            name: value for name, value in figures.items() if name not in ("per_entity", "sampling")
+            name: value
+            for name, value in figures.items()
+            if name not in ("per_entity", "sampling", "peers")
         }
         facts = trained.facts | {
             "input": {
@@ -392,6 +396,12 @@ class TrainingService:
                 "models of several seeds do not agree: train on more rows",
                 least_rank_correlation=seeds["least_rank_correlation"],
                 seeds=seeds["seeds"],
+            )
+        if peers := trained.facts.get("peers"):
+            log.info(
+                "peer groups",
+                sizes=[group["entities"] for group in peers["groups"]][:20],
+                entities_without_peers=peers["entities_without_peers"],
             )
         if facts["entities"] == 1:
             log.warning("the model was trained on one entity only")

@@ -26,6 +26,7 @@ class Detector(StrEnum):
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
+    PEER_GROUPS = "peer_groups"
     TIME_OF_DAY = "time_of_day"
     JUMP = "jump"
     COURSE = "course"
@@ -34,8 +35,15 @@ class Detector(StrEnum):
     @property
     def is_trained(self) -> bool:
         """Whether it is a trained model alone."""
-        return self in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
+        return self in _TRAINED
 
+    @property
+    def sees_values(self) -> bool:
+        """Whether it is a trained model of the metrics' values, not of the fold's views."""
+        return self is Detector.PEER_GROUPS
+
+
+_TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM, Detector.PEER_GROUPS)
 
 REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jump"}
 """Former names of detectors, and their replacements."""
@@ -128,6 +136,9 @@ class Reason(IntEnum):
     ENTITY_INVALID = 11
     TOO_MANY_ENTITIES = 12
     TIME_INVALID = 13
+    NOT_JSON = 14
+    RECORD_UNFIT = 15
+    TOO_MANY_NAMES = 16
 
     @property
     def code(self) -> str:
@@ -160,6 +171,13 @@ _SENTENCES = {
     Reason.TIME_INVALID: (
         "the event time is no time: not ISO 8601 (input.time_unit=iso), or a number that is not"
         " finite"
+    ),
+    Reason.NOT_JSON: "the record is not one JSON object whose names are unique",
+    Reason.RECORD_UNFIT: (
+        "the record does not hold the entity, the event time and at least one metric"
+    ),
+    Reason.TOO_MANY_NAMES: (
+        "the partition has 4,096 names of metrics, and the record brings further ones"
     ),
     Reason.TOO_MANY_ENTITIES: (
         "the partition held predict.max_entities entities; since then the longest silent gives way"

@@ -99,6 +99,13 @@ class PredictSettings(Section):
         description="time between commits; adds half of it to the latency on average",
     )
     max_batch_records: int = Field(5_000, ge=1, le=100_000, description="most records per batch")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="partitions that a predictor scores at the same time, each on a core of its"
+        " own; results are the same",
+    )
     session_timeout_ms: int = Field(
         6_000,
         ge=6_000,

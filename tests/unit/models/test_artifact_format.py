@@ -168,6 +168,7 @@ def add(name: str) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
 
 
 FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
+PEERS = Detector.PEER_GROUPS
 
 
 @pytest.mark.parametrize(
@@ -290,6 +291,21 @@ FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
             SVM,
             swap("svm.vectors", lambda a: a[:, :-1].copy()),
             "model.npz: the detector takes 6 features",
+        ),
+        (PEERS, put("peers.spread", (0, 0, 0), 0.0), "model.npz: spread is outside"),
+        (PEERS, put("peers.center", (0, 0, 0), np.inf), "model.npz: center is beyond"),
+        (PEERS, put("peers.center", (0, 0, 0), np.nan), "model.npz: spread is NaN at other places"),
+        (PEERS, put("peers.center", (0, slice(None), 0), 1e-9), "canary_scores"),
+        (PEERS, put("peers.group", 0, 7), r"model.npz: group is outside -1..0"),
+        (PEERS, put("peers.entities", -1, 0), "model.npz: entities are not increasing"),
+        (PEERS, swap("usual", lambda a: np.zeros(7)), r"usual is float64 \(7,\), not .* \(0,\)"),
+        (PEERS, put("canary", (0, 0), np.nan), r"canary: .* not finite"),
+        (PEERS, put("canary", (0, 2), np.inf), r"canary: .* not finite"),
+        (PEERS, fact(metrics=["cpu"]), "takes 4 features, a row has 3"),
+        (
+            PEERS,
+            swap("peers.center", lambda a: a.astype(np.float32)),
+            "peers.center: it has dtype <f4",
         ),
         (
             SVM,

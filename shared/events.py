@@ -138,6 +138,9 @@ class Reason(IntEnum):
     ENTITY_INVALID = 11
     TOO_MANY_ENTITIES = 12
     TIME_INVALID = 13
+    NOT_JSON = 14
+    RECORD_UNFIT = 15
+    TOO_MANY_NAMES = 16
 
     @property
     def code(self) -> str:
@@ -170,6 +173,13 @@ _SENTENCES = {
     Reason.TIME_INVALID: (
         "the event time is no time: not ISO 8601 (input.time_unit=iso), or a number that is not"
         " finite"
+    ),
+    Reason.NOT_JSON: "the record is not one JSON object whose names are unique",
+    Reason.RECORD_UNFIT: (
+        "the record does not hold the entity, the event time and at least one metric"
+    ),
+    Reason.TOO_MANY_NAMES: (
+        "the partition has 4,096 names of metrics, and the record brings further ones"
     ),
     Reason.TOO_MANY_ENTITIES: (
         "the partition held predict.max_entities entities; since then the longest silent gives way"

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from shared.decode.avro.decoder import AvroDecoder
-from shared.decode.avro.writer_schemas import Met, WriterSchemas, ignore
+from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import Met, ignore
+from shared.decode.json.decoder import JsonDecoder
 from shared.ports import Decoder
 from shared.settings import InputSettings
 
@@ -36,7 +38,9 @@ def open_decoder(
     """Return the decoder of the input.
 
     clock : monotonic seconds
-    met   : called with each new writer schema in the input
+    met   : called with each new writer schema in the input, or new set of names
     """
+    if settings.format == "json":
+        return JsonDecoder(settings, met)
     schemas = WriterSchemas(registry.schema, registry.address, settings, clock, met)
     return AvroDecoder(schemas, settings)

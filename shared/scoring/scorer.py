@@ -20,6 +20,7 @@ from shared.ensemble.fold import Deviations, Interruption, Limits, Rows, limits_
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
+from shared.ensemble.kernels.metric.warm_up import READY_SAMPLES
 from shared.events import Anomaly, State
 from shared.kernels.trained.trained_rows import WITHOUT_MODEL
 from shared.kernels.units import DAY_MS, HOUR_MS
@@ -110,15 +111,18 @@ class Scorer:
         """Return the State of every entity that is remembered as its arrays have it now.
 
         returns : uint8 (E,) in the order of their places
-        READY   : warmed up; where a model alone decides, only with a model
+        READY   : the warm-up of a metric is over; where a model alone decides, only with a model
         STALE   : ready, and silent for so long that it has stopped reporting
-        Cost    : O(E), some 0.1 us an entity
+        Cost    : O(E + S) for S metrics of all entities, some 0.1 us each
         """
         state, owners = self.state, self.state.owners()
         count = len(owners)
         ready, has_stopped = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-        live_ms = state.ensemble.entities["live_ms"][:count]
-        ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * DAY_MS
+        metrics = state.ensemble.metrics[: state.slots_used]
+        slot_is_ready = metrics["live_ms"] >= self._knobs.ready_days * DAY_MS
+        slot_is_ready &= metrics["samples"] >= READY_SAMPLES
+        slot_owners = state.places.slot_place[: len(metrics)]
+        ready[slot_owners[slot_is_ready & (slot_owners >= 0)]] = True
         if self.configuration.detector.is_trained and self.model is None:
             ready[:] = False
         stopped = state.quality.stopped(self.configuration.quality)

@@ -19,6 +19,13 @@ DEFAULT_MODEL_BYTES = 33_554_432
 class InputSettings(Section):
     """How records of the input are read, and which are refused."""
 
+    format: Literal["avro", "json"] = Field(
+        "avro",
+        description=(
+            "format of the records; json = one object per record, without a registry; it needs"
+            " input.time_field and input.time_unit"
+        ),
+    )
     entity_fields: Names = Field(
         ("host",), min_length=1, description="field(s) that name the entity, joined by '/'"
     )
@@ -68,6 +75,22 @@ class InputSettings(Section):
     def _ordered(self) -> InputSettings:
         if self.min_time >= self.max_time:
             raise ValueError("input.min_time must be before input.max_time")
+        return self
+
+    @model_validator(mode="after")
+    def _json_says_its_time(self) -> InputSettings:
+        if self.format != "json":
+            return self
+        missing = [name for name in ("time_field", "time_unit") if not getattr(self, name)]
+        if missing:
+            raise ValueError(
+                f"input.format=json needs input.{' and input.'.join(missing)}: JSON has no type for"
+                " times; input.time_unit is one of s, ms, us, ns, iso"
+            )
+        if self.schema_fingerprints:
+            raise ValueError(
+                "input.schema_fingerprints is for Avro: records of input.format=json have no schema"
+            )
         return self
 
     @property

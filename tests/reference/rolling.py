@@ -1,4 +1,4 @@
-"""Slow and obviously right: rolling features with Python lists, one event at a time."""
+"""Slow and obviously right: places, clocks and bands with Python lists, one event at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 LIMIT = 1e100
 DAY_MS = 86_400_000
 OUT = (
-    "rolling",
     "expected",
     "lower",
     "upper",
@@ -124,20 +123,10 @@ def band_of(past, window):
     return [clip(level), clip(level - width), clip(level + width)]
 
 
-def rolling_of(past, value, window):
-    """Return (value, mean, spread, step) with the value itself in the window; NaN if it is NaN."""
-    if math.isnan(value):
-        return [math.nan] * 4
-    inside = [*past, value][-window:]
-    step = value - past[-1] if past else 0.0
-    return [clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)]
-
-
-def features_of(me, row, window):
+def bands_of(me, row, window):
     """Return the part of a row's results that has an entry for each metric."""
     bands = [band_of(me.past(m), window) for m in range(len(row))]
     return {
-        "rolling": [rolling_of(me.past(m), value, window) for m, value in enumerate(row)],
         "expected": [expected for expected, _, _ in bands],
         "lower": [lower for _, lower, _ in bands],
         "upper": [upper for _, _, upper in bands],
@@ -146,7 +135,7 @@ def features_of(me, row, window):
 
 
 def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
-    """Return the features of each row, one event at a time: the arrays of OUT, by row."""
+    """Return what is known of each row, one event at a time: the arrays of OUT, by row."""
     entities: dict[int, Entity] = {}
     rows = []
     for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
@@ -159,7 +148,7 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
         is_ignored = late_by_ms or duplicate or ahead
         rows.append(
             {
-                **features_of(me, row, window),
+                **bands_of(me, row, window),
                 "late_by_ms": late_by_ms,
                 "ahead": ahead,
                 "duplicate": duplicate,

@@ -50,6 +50,9 @@ COMPARED_ROWS = 20_000
 MOST_METRICS = {Detector.PEER_GROUPS: 256, Detector.RECONSTRUCTION: 64}
 """Metrics at most that a detector of values sees: those with the most training rows."""
 
+LEAST_KNOWN = 20
+"""Training rows that a model must know: fewer cannot be calibrated."""
+
 AGREEMENT = 0.8
 """Least rank correlation at which seeds agree."""
 
@@ -114,6 +117,7 @@ def train(
     _check_varied(X[:, FIRST_METRIC:] if detector.sees_values else X)
     estimator, member = _fitted(detector, X, settings, seen.entities, watch)
     trained_scores = member.score(X)
+    known_scores = _known_scores(member, X, trained_scores)
     model = Model(
         sha256="",
         version=iso(int(rows.time_ms[part == TRAIN].max()), finest="seconds"),
@@ -121,8 +125,8 @@ def train(
         metrics=seen.metrics,
         usual=np.empty(0) if detector.sees_values else np.median(X, axis=0),
         member=member,
-        threshold=_threshold(trained_scores, settings),
-        calibration=calibrate(trained_scores),
+        threshold=_threshold(known_scores, settings),
+        calibration=calibrate(known_scores),
     )
     scores = np.full(len(rows), np.nan)
     scores[part == TRAIN] = trained_scores
@@ -251,6 +255,22 @@ def _fitted(
         return fit(detector, X, settings, entities, watch)
     except (NoPeers, NoCommonMetrics) as error:
         raise RefusedRows(str(error)) from error
+
+
+def _known_scores(member: Member, X: Floats, scores: Floats) -> Floats:
+    """Return the scores of the training rows that the model can say anything of.
+
+    raises : RefusedRows when they are too few to be calibrated
+    """
+    if not isinstance(member, Peers | Reconstruction):
+        return scores
+    known = member.knows(X)
+    if known.sum() < LEAST_KNOWN:
+        raise RefusedRows(
+            f"the model knows {known.sum()} of {len(X)} training rows, {LEAST_KNOWN} are needed to"
+            " calibrate it; the last model stays in use"
+        )
+    return scores[known]
 
 
 def _ranks(scores: Floats) -> Floats:

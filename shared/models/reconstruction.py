@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.kernels.trained.peers import FIRST_METRIC, NUMBER
-from shared.kernels.trained.reconstruction import score_reconstruction
+from shared.kernels.trained.reconstruction import Network, score_reconstruction
 from shared.kernels.trained.trained_rows import WITHOUT_MODEL, TrainedModel
 from shared.models.array_checks import kernel_rows, need_array
 from shared.models.peers import BAND, LARGEST_VALUE, LEAST_SPREAD
@@ -159,16 +159,14 @@ class Reconstruction:
         """
         X = kernel_rows(X, self.features)
         scores, errors = np.empty(len(X)), np.empty((len(X), self.center.shape[1]))
-        score_reconstruction(
-            X,
+        network = Network(
             self.center,
             self.spread,
+            self.noise,
             self.sizes,
             self.weights,
             self.biases,
             int(self.linear),
-            self.noise,
-            scores,
-            errors,
         )
+        score_reconstruction(X, network, scores, errors)
         return scores, errors

@@ -11,12 +11,14 @@ by exactly rounded operations, so that its bits depend neither on the batch nor 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
 from shared.kernels.trained.peers import FIRST_METRIC, NUMBER
+from shared.kernels.wire import group
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
@@ -60,38 +62,45 @@ def _propagate(
         bias += height
 
 
-@njit(
-    "void(f8[:, ::1], f8[:, ::1], f8[:, ::1], i4[::1], f8[::1], f8[::1], i8, f8[:, ::1],"
-    " f8[::1], f8[:, ::1])",
-    cache=True,
-)
-def score_reconstruction(
-    X: Floats,
-    center: Floats,
-    spread: Floats,
-    sizes: Indices,
-    weights: Floats,
-    biases: Floats,
-    is_linear: int,
-    noise: Floats,
-    scores: Floats,
-    errors: Floats,
-) -> None:
-    """Score rows: the root mean square of the metrics' errors, each in its usual size.
+class Network(NamedTuple):
+    """A network with the scales of its entities, as kernels take it.
 
-    X              : float64 (n, FIRST_METRIC + M)  NUMBER outside of 0..E-1 = an unknown entity;
-                     NaN = missing value
     center, spread : float64 (E, M)  of each entity; NaN = the metric is not used
+    noise          : float64 (E, M)  usual error of each entity's metrics, > 0
     sizes          : int32 (L + 1,)  units of each layer, the first and the last one M
     weights        : float64         of layer after layer, (units, units of the next) each
     biases         : float64         of layer after layer
     is_linear      : 1 = no layer bends; else negative sums of inner layers count as 0
-    noise          : float64 (E, M)  usual error of each entity's metrics, > 0
-    scores         : float64 (n,)    out; 0 where fewer than two metrics are there
-    errors         : float64 (n, M)  out: deviation minus reconstruction, in spreads; NaN = no value
+    """
+
+    center: Floats
+    spread: Floats
+    noise: Floats
+    sizes: Indices
+    weights: Floats
+    biases: Floats
+    is_linear: int
+
+
+_F8SS, _F8S = types.float64[:, ::1], types.float64[::1]
+NETWORK = group(Network, _F8SS, _F8SS, _F8SS, types.int32[::1], _F8S, _F8S, types.int64)
+
+
+@njit(
+    types.void(_F8SS, NETWORK, _F8S, _F8SS),
+    cache=True,
+)
+def score_reconstruction(X: Floats, network: Network, scores: Floats, errors: Floats) -> None:
+    """Score rows: the root mean square of the metrics' errors, each in its usual size.
+
+    X      : float64 (n, FIRST_METRIC + M)  NUMBER outside of 0..E-1 = an unknown entity; NaN =
+             missing value
+    scores : float64 (n,)    out; 0 where fewer than two metrics are there
+    errors : float64 (n, M)  out: deviation minus reconstruction, in spreads; NaN = no value
 
     Twin: tests/reference/reconstruction.py::score_reconstruction.  Cost: O(n W) for W weights.
     """
+    center, spread, noise, sizes = network.center, network.spread, network.noise, network.sizes
     metrics = center.shape[1]
     widest = 1
     for layer in range(sizes.shape[0]):
@@ -109,7 +118,7 @@ def score_reconstruction(
             continue
         for m in range(metrics):
             now[m] = inputs[m]
-        _propagate(sizes, weights, biases, is_linear, now, after)
+        _propagate(sizes, network.weights, network.biases, network.is_linear, now, after)
         total = 0.0
         for m in range(metrics):
             if math.isnan(X[row, FIRST_METRIC + m]) or math.isnan(center[own, m]):

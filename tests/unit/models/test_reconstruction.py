@@ -78,10 +78,10 @@ def test_compiler_changes_no_bit(monkeypatch: pytest.MonkeyPatch, linear: int) -
     for name in ("_standardise", "_propagate"):
         monkeypatch.setattr(kernels, name, getattr(kernels, name).py_func)
     plain, errors = np.empty(len(X)), np.empty((len(X), 4))
-    kernels.score_reconstruction.py_func(
-        X, model.center, model.spread, model.sizes, model.weights, model.biases, linear,
-        model.noise, plain, errors
-    )  # fmt: skip
+    arrays = kernels.Network(
+        model.center, model.spread, model.noise, model.sizes, model.weights, model.biases, linear
+    )
+    kernels.score_reconstruction.py_func(X, arrays, plain, errors)
     assert plain.tobytes() == compiled.tobytes()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from consumer_training import training
 from consumer_training.fitting import peer_groups
 from consumer_training.fitting.peer_groups import LEAST_ROWS, NoPeers, fit_peers, peer_facts
 from consumer_training.reading.history import Rows
@@ -189,6 +190,18 @@ def test_a_model_lists_entities_and_metrics_and_scores_the_rest() -> None:
         "entities_without_peers": 0,
     }
     assert result.facts["seeds"]["rows"] == (result.part == TEST).sum()
+
+
+@needs_speed
+def test_rows_without_peers_do_not_calibrate(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = {f"host-{k}": series(150, 2, seed=k) for k in range(4)}
+    result = trained(hosts | {"lone": 1e4 * series(150, 2, seed=9)})
+    assert result.facts["peers"]["without_peers"] == ["lone"]
+    assert result.model.calibration[0] > 0.0
+    assert (result.scores[result.part > 0] == 0.0).sum() > 50
+    monkeypatch.setattr(training, "LEAST_KNOWN", 10_000)
+    with pytest.raises(RefusedRows, match=r"knows \d+ of \d+ training rows, 10000 are needed"):
+        trained(hosts)
 
 
 def only_constants(rows: Rows) -> Rows:

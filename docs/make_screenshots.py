@@ -29,10 +29,12 @@ FOLDER = ROOT / "docs" / "page"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = {"wide": (1280, 860), "narrow": (390, 780)}
 THEMES = ("light", "dark")
-COLOURS = 96
+COLOURS = 192
 """Colours of a picture; the page has few, and files stay small."""
 
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
+OPEN_PATIENCE_S = 120.0
+OPEN_INCIDENTS = 3
 SETTLE_S = 1.5
 HOUR_MS = 3_600_000
 LIVE_S = 25.0
@@ -89,6 +91,7 @@ def take_all(url: str) -> None:
     from playwright.sync_api import sync_playwright
 
     FOLDER.mkdir(exist_ok=True)
+    wait_for_open_incidents(url)
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         raise SystemExit(f"one of {', '.join(BROWSERS)} is needed")
@@ -96,18 +99,19 @@ def take_all(url: str) -> None:
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=flags)
+        pages = {}
         for theme in THEMES:
             for width, (pixels, height) in WIDTHS.items():
                 size = {"width": pixels, "height": height}
                 page = browser.new_page(viewport=size, color_scheme=theme)
                 page.add_init_script("localStorage.setItem('lapwing.guide', 'seen')")
-                for view, path in paths.items():
-                    page.goto(url + path)
-                    page.wait_for_selector("h1")
-                    time.sleep(SETTLE_S)
-                    name = FOLDER / f"{view}-{theme}-{width}.png"
-                    name.write_bytes(smaller(page.screenshot()))
-                page.close()
+                pages[f"{theme}-{width}"] = page
+        for view, path in paths.items():
+            for name, page in pages.items():
+                page.goto(url + path)
+                page.wait_for_selector("h1")
+                time.sleep(SETTLE_S)
+                (FOLDER / f"{view}-{name}.png").write_bytes(smaller(page.screenshot()))
         browser.close()
     total = sum(path.stat().st_size for path in FOLDER.glob("*.png"))
     print(f"{len(list(FOLDER.glob('*.png')))} pictures, {total / 1e6:.2f} MB")  # noqa: T201
@@ -120,7 +124,7 @@ def views(url: str) -> dict[str, str]:
     if not shown:
         raise SystemExit("the run raised no anomaly")
     ended = [event for event in shown if event["episode"]["end_ms"] is not None] or shown
-    event = max(ended, key=lambda one: (one["severity"], one["event_time"]))
+    event = max(ended, key=lambda one: (is_outside(one), one["severity"], one["event_time"]))
     start_ms, end_ms = event["event_time"] - 48 * HOUR_MS, event["event_time"] + 24 * HOUR_MS
     paths = {
         "fleet": "/",
@@ -133,6 +137,21 @@ def views(url: str) -> dict[str, str]:
         largest = max(incidents, key=lambda one: (one["episode_count"], one["severity"]))
         paths["incident"] = f"/incident/{largest['incident_id']}"
     return paths | {"pipeline": "/pipeline", "models": "/models"}
+
+
+def is_outside(event: Any) -> bool:
+    """Return whether the value lies outside its band, which a picture shows best."""
+    lower, value, upper = event["lower"], event["value"], event["upper"]
+    return None not in (lower, value, upper) and not lower <= value <= upper
+
+
+def wait_for_open_incidents(url: str) -> None:
+    """Wait for a moment at which the fleet view has something to show; not for ever."""
+    until_s = time.monotonic() + OPEN_PATIENCE_S
+    while time.monotonic() < until_s:
+        if get(url, "/v1/incidents?state=open")["total"] >= OPEN_INCIDENTS:
+            return
+        time.sleep(0.5)
 
 
 def get(url: str, path: str) -> Any:

@@ -50,5 +50,5 @@ def hints(environment_file: Path, lapwing: str, pids: Sequence[int]) -> tuple[st
     return (
         *kill,
         f"{with_environment} train --once)  # the predictors take over the new model",
-        f"{with_environment} incidents list --state all)  # any other command works so, too",
+        f"{with_environment} explain EVENT_ID)  # an event id from the page",
     )

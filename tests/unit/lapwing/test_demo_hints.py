@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from lapwing.demo.hints import hints, write_environment
+from lapwing.demo.page import hints, write_environment
 
 
 def test_the_environment_survives_a_shell_and_holds_only_what_is_ours(tmp_path):

@@ -143,11 +143,11 @@ class _Group:
             load = np.full(len(load), self.night)
         if kind == "joined_shifted":
             load = np.roll(load, -8 * DAY_ROWS // 24)
-        load = load * (1.0 + 0.06 * _remembering(random.standard_normal(len(load)), 0.9))
+        load = load * (1.0 + 0.06 * remembering(random.standard_normal(len(load)), 0.9))
         for first in random.integers(0, len(load), int(0.35 * len(load) / DAY_ROWS)):
             load[first : first + random.integers(3, 25)] *= random.uniform(1.2, 1.7)
         noise = np.stack(
-            [_remembering(random.standard_normal(len(load)), 0.5) for _ in METRICS], axis=1
+            [remembering(random.standard_normal(len(load)), 0.5) for _ in METRICS], axis=1
         )
         own = self.scale * random.uniform(0.9, 1.1, len(METRICS))
         scaled = np.maximum(load, 0.05)[:, None] ** np.array([0.75, 1.0, 0.5]) * own
@@ -156,7 +156,7 @@ class _Group:
         return values
 
 
-def _remembering(noise: Floats, memory: float) -> Floats:
+def remembering(noise: Floats, memory: float) -> Floats:
     """Noise of deviation 1 that remembers the value before."""
     out: Floats = noise * np.sqrt(1.0 - memory * memory)
     for i in range(1, len(out)):

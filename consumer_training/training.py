@@ -19,6 +19,7 @@ from consumer_training.fitting.peer_groups import (
     NoPeers,
     peer_facts,
 )
+from consumer_training.fitting.reconstruction import NoCommonMetrics, Watch
 from consumer_training.fitting.sampling import seeded_rows
 from consumer_training.reading.history import Rows
 from consumer_training.reading.reservoir import ALARMED, LABELLED, USABLE
@@ -30,6 +31,7 @@ from shared.kernels.trained.peers import FIRST_METRIC
 from shared.kernels.units import DAY_MS
 from shared.models.model import Member, Model, calibrate
 from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
 from shared.models.value_rows import list_entities, local_hours, numbers_of, value_rows
 from shared.settings import FeatureSettings, TrainSettings
 from shared.wording import iso
@@ -45,7 +47,7 @@ SEEDS = 3
 COMPARED_ROWS = 20_000
 """Held-out rows at most that the seeds are compared on."""
 
-MOST_METRICS = 256
+MOST_METRICS = {Detector.PEER_GROUPS: 256, Detector.RECONSTRUCTION: 64}
 """Metrics at most that a detector of values sees: those with the most training rows."""
 
 AGREEMENT = 0.8
@@ -88,10 +90,15 @@ class Trained:
 
 
 def train(
-    rows: Rows, detector: Detector, features: FeatureSettings, settings: TrainSettings
+    rows: Rows,
+    detector: Detector,
+    features: FeatureSettings,
+    settings: TrainSettings,
+    watch: Watch | None = None,
 ) -> Trained:
     """Fit one model over all series.
 
+    watch  : is called after each pass over the rows, where the fit takes several
     raises : TooFewRows; RefusedRows that says what is wrong with the rows
 
     Memory: 8 d bytes for each sampled row, a few times.
@@ -105,7 +112,7 @@ def train(
     if len(X) < settings.min_rows:
         raise TooFewRows(len(X), settings.min_rows, len(left_out))
     _check_varied(X[:, FIRST_METRIC:] if detector.sees_values else X)
-    estimator, member = _fitted(detector, X, settings, seen.entities)
+    estimator, member = _fitted(detector, X, settings, seen.entities, watch)
     trained_scores = member.score(X)
     model = Model(
         sha256="",
@@ -125,6 +132,8 @@ def train(
     facts["seeds"] = compare_seeds(detector, X, held_out, settings, member, seen.entities)
     if isinstance(member, Peers):
         facts["peers"] = peer_facts(member, [name for name, _ in rows.series], seen.metrics)
+    if isinstance(member, Reconstruction):
+        facts["reconstruction"] = estimator
     canary = X[_canary_rows(trained_scores)].copy()
     return Trained(model, estimator, rows, part, scores, left_out, facts, canary)
 
@@ -155,7 +164,7 @@ def describe(
     if not detector.sees_values:
         names = tuple(rows.metrics[column] for column in columns)
         return SeenRows(rows.features, names, NO_ENTITIES)
-    most = np.argsort(-reported[columns], kind="stable")[:MOST_METRICS]
+    most = np.argsort(-reported[columns], kind="stable")[: MOST_METRICS[detector]]
     columns = np.sort(columns[most])
     trained = [
         name
@@ -215,7 +224,7 @@ def compare_seeds(
         other = settings.model_copy(update={"seed": seed})
         try:
             scores.append(fit(detector, chosen, other, entities)[1].score(ranked))
-        except NoPeers:
+        except (NoPeers, NoCommonMetrics):
             scores.append(np.zeros(len(ranked)))
     ranks = [_ranks(one) for one in scores]
     least = min(_correlation(ranks[a], ranks[b]) for a in range(SEEDS) for b in range(a + 1, SEEDS))
@@ -228,15 +237,19 @@ def compare_seeds(
 
 
 def _fitted(
-    detector: Detector, X: Floats, settings: TrainSettings, entities: npt.NDArray[np.uint64]
+    detector: Detector,
+    X: Floats,
+    settings: TrainSettings,
+    entities: npt.NDArray[np.uint64],
+    watch: Watch | None,
 ) -> tuple[Any, Member]:
     """Fit the detector.
 
-    raises : RefusedRows where no entities are alike
+    raises : RefusedRows where no entities are alike, or too few metrics vary
     """
     try:
-        return fit(detector, X, settings, entities)
-    except NoPeers as error:
+        return fit(detector, X, settings, entities, watch)
+    except (NoPeers, NoCommonMetrics) as error:
         raise RefusedRows(str(error)) from error
 
 
@@ -338,4 +351,6 @@ def _parameters(detector: Detector, settings: TrainSettings) -> dict[str, Any]:
         return {"trees": settings.trees, "samples": settings.samples}
     if detector is Detector.PEER_GROUPS:
         return {"least_peers": LEAST_PEERS, "parts_of_day": PARTS}
+    if detector is Detector.RECONSTRUCTION:
+        return {"form": settings.reconstruction}
     return {"nu": settings.nu, "gamma": settings.gamma, "rows": settings.svm_rows}

@@ -27,6 +27,7 @@ class Detector(StrEnum):
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
     PEER_GROUPS = "peer_groups"
+    RECONSTRUCTION = "reconstruction"
     TIME_OF_DAY = "time_of_day"
     JUMP = "jump"
     COURSE = "course"
@@ -40,10 +41,11 @@ class Detector(StrEnum):
     @property
     def sees_values(self) -> bool:
         """Whether it is a trained model of the metrics' values, not of the fold's views."""
-        return self is Detector.PEER_GROUPS
+        return self in _OF_VALUES
 
 
-_TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM, Detector.PEER_GROUPS)
+_OF_VALUES = (Detector.PEER_GROUPS, Detector.RECONSTRUCTION)
+_TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM, *_OF_VALUES)
 
 REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jump"}
 """Former names of detectors, and their replacements."""
@@ -139,6 +141,7 @@ class Reason(IntEnum):
     NOT_JSON = 14
     RECORD_UNFIT = 15
     TOO_MANY_NAMES = 16
+    METRIC_INVALID = 17
 
     @property
     def code(self) -> str:
@@ -178,6 +181,10 @@ _SENTENCES = {
     ),
     Reason.TOO_MANY_NAMES: (
         "the partition has 4,096 names of metrics, and the record brings further ones"
+    ),
+    Reason.METRIC_INVALID: (
+        "the metric's name (input.metric_field) is empty, longer than 256 bytes, not UTF-8 or holds"
+        " unprintable characters"
     ),
     Reason.TOO_MANY_ENTITIES: (
         "the partition held predict.max_entities entities; since then the longest silent gives way"

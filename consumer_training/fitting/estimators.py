@@ -13,6 +13,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.svm import OneClassSVM
 
 from consumer_training.fitting.peer_groups import fit_peers
+from consumer_training.fitting.reconstruction import Watch, fit_reconstruction
 from consumer_training.fitting.sampling import seeded_rows
 from shared.events import Detector
 from shared.models.model import Forest, Member, Svm
@@ -24,18 +25,26 @@ NO_ENTITIES = np.empty(0, np.uint64)
 
 
 def fit(
-    detector: Detector, X: Floats, train: TrainSettings, entities: Hashes = NO_ENTITIES
+    detector: Detector,
+    X: Floats,
+    train: TrainSettings,
+    entities: Hashes = NO_ENTITIES,
+    watch: Watch | None = None,
 ) -> tuple[Any, Member]:
     """Fit the detector's estimator; return it with its arrays.
 
     X        : float64 (n, d) as ``Model.score`` takes it, in a fixed order, because the seed
                selects row numbers; those of an entity in order of time
     entities : uint64 (E,)  what ``value_rows`` number
-    raises   : NoPeers
+    watch    : is called after each pass over the rows, where there are several
+    raises   : NoPeers, NoCommonMetrics
     """
     if detector is Detector.PEER_GROUPS:
         peers = fit_peers(X, entities, train.seed)
         return {"group": peers.group, "center": peers.center, "spread": peers.spread}, peers
+    if detector is Detector.RECONSTRUCTION:
+        is_linear = train.reconstruction == "pca"
+        return fit_reconstruction(X, entities, train.seed, is_linear=is_linear, watch=watch)
     if detector is Detector.ISOLATION_FOREST:
         forest = IsolationForest(
             n_estimators=train.trees,

@@ -22,7 +22,6 @@ from lapwing.demo.page import write_environment
 from lapwing.demo.plan import DemoOptions, DemoPlan, make_plan
 from lapwing.demo.run import Demo
 from lapwing.demo.screen import Screen
-from lapwing.demo.settings_file import write_settings_file
 from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
 from producer.sources import check_times, open_source
@@ -56,10 +55,9 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
         children = stack.enter_context(
             closing(Children(environment, folder, requested.telemetry.port))
         )
-        reach = f"other commands: lapwing --config {write_settings_file(settings, folder)} tail"
         screen = stack.enter_context(Screen(options.as_json))
         demo = Demo(options, plan, settings, children, screen, should_stop, started_s)
-        demo.describe(source.name, len(source.stream.entities), (*source.notes, reach))
+        demo.describe(source.name, len(source.stream.entities), source.notes)
         summary = demo.run()
         screen.finish(demo.frame(), summary)
     if options.picture:

@@ -118,9 +118,11 @@ def _model(model: Facts) -> Iterator[str]:
     for one in model["features"]:
         if one["share"] > 0.0:
             yield (
-                f"    {one['feature']}: {one['value']:.3g}, usually {one['usual']:.3g}"
+                f"    {one['feature']}: {_short(one['value'])}, usually {_short(one['usual'])}"
                 f" ({one['share']:.0%})"
             )
+    if "peers" in model:
+        yield f"    compared with {model['peers']} entities of its group"
     if "shortest_path" in model:
         path = model["shortest_path"]
         yield (

@@ -11,20 +11,30 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.features.vectors import FEATURE_NAMES
+from shared.kernels.trained.peers import FIRST_METRIC
 from shared.models.model import Forest, Model, Svm
+from shared.models.peers import Peers
 from shared.scoring.explaining import Trained
+from shared.scoring.values_seen import ValuesSeen
 
 Floats = npt.NDArray[np.float64]
 
 MOST_VECTORS = 3
 
 
-def model_evidence(model: Model | None, trained: Trained, row: int) -> dict[str, Any] | None:
+def model_evidence(
+    model: Model | None, trained: Trained | ValuesSeen, row: int
+) -> dict[str, Any] | None:
     """Return what a model saw of a row; None without a model or where it does not know the row."""
-    if model is None or row >= len(trained.features) or np.isnan(trained.features[row]).any():
+    if model is None:
+        return None
+    if isinstance(trained, ValuesSeen):
+        if not isinstance(model.member, Peers) or not trained.known[row]:
+            return None
+        return _peers(model, model.member, np.ascontiguousarray(trained.rows[row : row + 1]))
+    if row >= len(trained.features) or np.isnan(trained.features[row]).any():
         return None
     features = np.ascontiguousarray(trained.features[row : row + 1])
-    scores = model.score(features)
     shares, _ = model.attribute(features)
     named = [
         {
@@ -35,18 +45,46 @@ def model_evidence(model: Model | None, trained: Trained, row: int) -> dict[str,
         }
         for k in np.argsort(-shares[0], kind="stable").tolist()
     ]
-    shown = {
+    shown = _scored(model, features) | {"features": named}
+    match model.member:
+        case Forest() as forest:
+            return shown | {"shortest_path": shortest_path(forest, features[0])}
+        case Svm() as svm:
+            return shown | {"support_vectors": heaviest_vectors(svm, features[0])}
+        case _:
+            return shown
+
+
+def _scored(model: Model, rows: Floats) -> dict[str, Any]:
+    """Return what is shown of any model: its name, and the score of one row."""
+    scores = model.score(rows)
+    return {
         "model_id": model.model_id,
         "version": model.version,
         "detector": model.detector.value,
         "score": float(scores[0]),
         "threshold": float(model.threshold),
         "rarity": float(model.rarity(scores)[0]),
-        "features": named,
     }
-    if isinstance(model.member, Forest):
-        return shown | {"shortest_path": shortest_path(model.member, features[0])}
-    return shown | {"support_vectors": heaviest_vectors(model.member, features[0])}
+
+
+def _peers(model: Model, peers: Peers, rows: Floats) -> dict[str, Any]:
+    """Return how the metrics of one row compare with those of its peers.
+
+    rows : float64 (1, FIRST_METRIC + M)
+    """
+    shares, _ = model.attribute(rows)
+    named = [
+        {
+            "feature": metric,
+            "value": _number(rows[0, FIRST_METRIC + place]),
+            "usual": _number(peers.expected(rows[0], place)[0]),
+            "share": float(shares[0, FIRST_METRIC + place]),
+        }
+        for place, metric in enumerate(model.metrics)
+    ]
+    named.sort(key=lambda one: -float(one["share"] or 0.0))
+    return _scored(model, rows) | {"features": named, "peers": peers.peers_of(rows[0])}
 
 
 def shortest_path(forest: Forest, x: Floats) -> dict[str, Any]:
@@ -105,6 +143,10 @@ def heaviest_vectors(svm: Svm, x: Floats) -> list[dict[str, Any]]:
         }
         for k in np.argsort(-weights, kind="stable")[:MOST_VECTORS].tolist()
     ]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _name(trained: Trained, row: int, feature: int) -> str:

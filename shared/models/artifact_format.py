@@ -35,6 +35,7 @@ from shared.models import npz
 from shared.models.model import Forest, Member, Model, Svm
 from shared.models.npz import Arrays
 from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 2 << 20
@@ -71,6 +72,16 @@ _MEMBERS: Mapping[Detector, Mapping[str, tuple[str, int]]] = {
         "peers.entities": ("<u8", 1),
         "peers.group": ("<i4", 1),
         "peers.spread": ("<f8", 3),
+    },
+    Detector.RECONSTRUCTION: {
+        "network.biases": ("<f8", 1),
+        "network.center": ("<f8", 2),
+        "network.entities": ("<u8", 1),
+        "network.linear": ("<i4", 0),
+        "network.noise": ("<f8", 2),
+        "network.sizes": ("<i4", 1),
+        "network.spread": ("<f8", 2),
+        "network.weights": ("<f8", 1),
     },
 }
 """Name of an array -> its dtype and dimensions."""
@@ -266,8 +277,8 @@ def _is_known(canary: npt.NDArray[np.float64], optional: int) -> bool:
 def _to_arrays(model: Model) -> Arrays:
     arrays: Arrays = {"calibration": model.calibration, "usual": model.usual}
     return arrays | {
-        name: np.asarray(getattr(model.member, name.partition(".")[2]))
-        for name in _MEMBERS[model.detector]
+        name: np.asarray(getattr(model.member, name.partition(".")[2]), dtype)
+        for name, (dtype, _) in _MEMBERS[model.detector].items()
     }
 
 
@@ -277,6 +288,9 @@ def _member(detector: Detector, members: Arrays) -> Member:
         return Forest(**part | {"denominator": float(part["denominator"]), "features": FEATURES})
     if detector is Detector.PEER_GROUPS:
         return Peers(**_part(members, "peers"))
+    if detector is Detector.RECONSTRUCTION:
+        part = _part(members, "network")
+        return Reconstruction(**part | {"linear": int(part["linear"])})
     part = _part(members, "svm")
     return Svm(**part | {"gamma": float(part["gamma"]), "rho": float(part["rho"])})
 

@@ -32,6 +32,7 @@ from shared.kernels.trained.trained_rows import (
 from shared.models.array_checks import kernel_rows, need_array
 from shared.models.attribution import attribute
 from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
@@ -233,11 +234,12 @@ class Svm:
         return scores
 
 
-Member = Forest | Svm | Peers
+Member = Forest | Svm | Peers | Reconstruction
 MEMBERS: Mapping[Detector, type[Member]] = {
     Detector.ISOLATION_FOREST: Forest,
     Detector.ONE_CLASS_SVM: Svm,
     Detector.PEER_GROUPS: Peers,
+    Detector.RECONSTRUCTION: Reconstruction,
 }
 """Trained detectors, and what scores their rows."""
 
@@ -297,12 +299,16 @@ class Model:
     @property
     def sees_values(self) -> bool:
         """Whether its rows are ``value_rows``: of values, not of what the fold's views see."""
-        return isinstance(self.member, Peers)
+        return isinstance(self.member, Peers | Reconstruction)
 
     @property
     def entities(self) -> npt.NDArray[np.uint64]:
         """Hashes of the entities that the model lists, increasing; none unless it sees values."""
-        return self.member.entities if isinstance(self.member, Peers) else np.empty(0, np.uint64)
+        return (
+            self.member.entities
+            if isinstance(self.member, Peers | Reconstruction)
+            else np.empty(0, np.uint64)
+        )
 
     @property
     def features(self) -> int:
@@ -333,7 +339,7 @@ class Model:
 
     def knows(self, X: Floats) -> npt.NDArray[np.bool_]:
         """Return whether the model can say anything of each row; bool (n,)."""
-        if isinstance(self.member, Peers):
+        if isinstance(self.member, Peers | Reconstruction):
             return self.member.knows(X)
         return ~np.isnan(X[:, 0])
 
@@ -371,7 +377,7 @@ class Model:
         X       : float64 (n, d) as ``score`` takes it
         returns : shares float64 (n, d) that sum to 1; int64 (n,) feature with the largest
         """
-        if isinstance(self.member, Peers):
+        if isinstance(self.member, Peers | Reconstruction):
             shares = self.member.shares(X)
             return shares, shares.argmax(axis=1)
         return attribute(self.score, X, self.usual)

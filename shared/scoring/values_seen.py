@@ -17,11 +17,21 @@ from shared.kernels.clock import Zone
 from shared.kernels.trained.peers import FIRST_METRIC
 from shared.models.model import Model
 from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
 from shared.models.value_rows import local_hours, numbers_of, value_rows
 from shared.scoring.explaining import Explained
 from shared.wording import short
 
 Floats = npt.NDArray[np.float64]
+
+_PEERS = (
+    "{metric} is {value}, but among its {count} peers it is usually about {expected}"
+    " ({lower} to {upper}) at this hour"
+)
+_RECONSTRUCTION = (
+    "{metric} is {value}, but with the other metrics as they are it is usually about {expected}"
+    " ({lower} to {upper})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +86,37 @@ class ValuesSeen:
 
         wanted : int64 (a,)  rows of the batch
         """
-        if model is None or not isinstance(model.member, Peers):
+        if model is None or not isinstance(model.member, Peers | Reconstruction):
             return {}
         rows = np.unique(wanted[self.known[wanted]])
-        return {int(row): _differs_from_peers(model, model.member, self.rows[row]) for row in rows}
+        return {int(row): _explained(model, model.member, self.rows[row]) for row in rows}
 
 
-def _differs_from_peers(model: Model, peers: Peers, row: Floats) -> Explained:
-    """Explain one row by the metric that is furthest from its peers.
+def _explained(model: Model, member: Peers | Reconstruction, row: Floats) -> Explained:
+    """Explain one row by the metric with the largest share.
 
     row : float64 (FIRST_METRIC + M,)
     """
     shares, top = model.attribute(row[None, :])
     place = int(top[0]) - FIRST_METRIC
     metric, value = model.metrics[place], _number(row[int(top[0])])
-    expected, lower, upper = (_number(x) for x in peers.expected(row, place))
+    expected, lower, upper = (_number(x) for x in member.expected(row, place))
     by_metric = {
         name: float(share)
         for name, share in zip(model.metrics, shares[0, FIRST_METRIC:], strict=True)
         if share > 0.0
     }
-    shown = [_shown(x) for x in (value, expected, lower, upper)]
+    values = {"value": value, "expected": expected, "lower": lower, "upper": upper}
+    shown = {name: _shown(x) for name, x in values.items()}
+    feature = "peers" if isinstance(member, Peers) else "reconstruction"
+    sentence = _PEERS if isinstance(member, Peers) else _RECONSTRUCTION
+    count = member.peers_of(row) if isinstance(member, Peers) else 0
     return Explained(
         metric,
-        {"value": value, "expected": expected, "lower": lower, "upper": upper},
+        values,
         by_metric,
-        f"{metric}.peers",
-        f"{metric} is {shown[0]}, but among its {peers.peers_of(row)} peers it is usually about"
-        f" {shown[1]} ({shown[2]} to {shown[3]}) at this hour",
+        f"{metric}.{feature}",
+        sentence.format(metric=metric, count=count, **shown),
     )
 
 

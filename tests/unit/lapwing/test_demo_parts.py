@@ -19,7 +19,6 @@ from lapwing.demo.ledger import Ledger
 from lapwing.demo.plan import SAFE_SHARE, DemoOptions, arguments, make_plan
 from lapwing.demo.reader import ResultReader
 from lapwing.demo.screen import LINES_OF_ANOMALIES, Screen
-from lapwing.demo.settings_file import write_settings_file
 from lapwing.demo.view import AnomalyLine, Frame, Phase, Summary
 from lapwing.embedded.broker import RETENTION_BYTES
 from producer.files.columns import ColumnChoice
@@ -158,26 +157,6 @@ def test_the_environment_of_the_children_is_ours_where_it_must_be(tmp_path):
     )
     assert settings.models_dir == tmp_path / "models"
     assert given["PATH"] == "/bin"
-
-
-def test_the_settings_file_reaches_the_demo(tmp_path):
-    from shared.settings import load_settings
-
-    kafka = {"bootstrap.servers": "127.0.0.1:1", "fetch.wait.max.ms": "2"}
-    own = Settings(
-        kafka=kafka,
-        registry={"url": "http://127.0.0.1:2"},
-        topics={"dataset": "demo", "partitions": 5},
-        models_dir=tmp_path / 'quote"d' / "models",
-    )
-    path = write_settings_file(own, tmp_path)
-    read = load_settings(file=path, environ={})
-    assert read.kafka == own.kafka
-    assert (read.registry.url, read.topics, read.models_dir) == (
-        own.registry.url,
-        own.topics,
-        own.models_dir,
-    )
 
 
 def test_children_have_ports_for_their_metrics(tmp_path):

@@ -27,9 +27,12 @@ from shared.batch import Blob
 from shared.encode.records import decode_records
 from shared.errors import ConfigError
 from shared.events import Detector
-from shared.models.model import Forest, Svm
+from shared.models.model import Forest, Model, Svm
+from shared.models.peers import Peers
+from shared.models.value_rows import list_entities
 from shared.scoring.explaining import Trained
 from shared.scoring.state import PartitionState
+from shared.scoring.values_seen import ValuesSeen
 from tests.support.fakes import LinearModel
 from tests.support.loop_world import (
     GROUP,
@@ -279,6 +282,35 @@ def test_the_heaviest_support_vectors_are_those_of_the_score():
     assert model_evidence(None, seen, 0) is None
     unknown = seen._replace(features=np.full_like(seen.features, np.nan))
     assert model_evidence(model, unknown, 0) is None
+
+
+def test_a_row_is_shown_beside_its_peers():
+    peers = Peers(
+        list_entities(["a", "b", "c"]),
+        np.array([0, 0, -1], np.int32),
+        np.array([[[10.0, 100.0]]]),
+        np.array([[[1.0, 20.0]]]),
+    )
+    model = Model(
+        "ab" * 32,
+        "2024-01-01",
+        Detector.PEER_GROUPS,
+        ("cpu", "disk"),
+        np.empty(0),
+        peers,
+        3.0,
+        np.linspace(0.0, 6.0, 40),
+    )
+    rows = np.array([[0.0, 12.0, 16.0, 110.0]])
+    seen = ValuesSeen(rows, np.array([1.0]), np.array([True]))
+    evidence = model_evidence(model, seen, 0)
+    assert evidence["peers"] == 2
+    assert [(one["feature"], one["value"], one["usual"]) for one in evidence["features"]] == [
+        ("cpu", 16.0, 10.0),
+        ("disk", 110.0, 100.0),
+    ]
+    assert evidence["score"] == float(model.score(rows)[0])
+    assert model_evidence(model, replace(seen, known=np.array([False])), 0) is None
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from shared.batch import Batch, Blob
 from shared.columns import Columns
 from shared.events import Detector
 from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
 from shared.models.value_rows import list_entities
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
@@ -115,3 +116,28 @@ def test_a_reason_names_the_metric_that_is_furthest_from_its_peers() -> None:
     assert found[0].values == {"value": 124.0, "expected": 40.0, "lower": 25.0, "upper": 55.0}
     assert found[1].metric == "network"
     assert found[1].shares == {"network": 1.0}
+
+
+def test_a_reason_names_the_metric_that_is_reproduced_worst() -> None:
+    base = trained(Detector.RECONSTRUCTION).model
+    member = Reconstruction(
+        list_entities(["a"]),
+        np.array([[40.0, 7.0]]),
+        np.array([[5.0, 1.0]]),
+        np.array([2, 1, 2], np.int32),
+        np.array([0.0, 1.0, 1.0, 1.0]),
+        np.zeros(3),
+        1,
+        np.array([[0.5, 0.5]]),
+    )
+    model = replace(base, member=member)
+    X = np.array([[0.0, 13.0, 65.0, 8.0], [-1.0, 13.0, 65.0, 8.0]])
+    known = model.knows(X)
+    assert known.tolist() == [True, False]
+    found = ValuesSeen(X, np.zeros(2), known).explain(model, np.array([0, 1]))
+    assert list(found) == [0]
+    assert found[0].reason == (
+        "cpu is 65, but with the other metrics as they are it is usually about 45 (37.5 to 52.5)"
+    )
+    assert found[0].top_feature == "cpu.reconstruction"
+    assert found[0].shares == {"cpu": 1.0}

@@ -376,9 +376,9 @@ def fold(
     max_entities: int = NEVER_MS,
     offsets: npt.NDArray[np.int64] | None = None,
 ) -> Folded:
-    """Fold decoded rows into the state and return their features.
+    """Fold decoded rows into the state and return what is known of each.
 
-    window       : 2..RING, samples in the rolling mean and spread
+    window       : 2..RING, samples in the band of an entity that is warming up
     forget_ms    : longest silence after which an entity is forgotten, see ``forget_after_ms``;
                    NEVER_MS = entities are never forgotten
     max_entities : entities that are remembered

@@ -130,6 +130,15 @@ class PredictSettings(Section):
     snapshots_kept: int = Field(
         3, ge=1, le=100, description="full snapshots kept per partition, each with its deltas"
     )
+    checkpoint_days: int = Field(
+        30,
+        ge=0,
+        le=3650,
+        description=(
+            "days for which one more full snapshot a day is kept, for `lapwing explain ID`; 32 KiB"
+            " for each metric of an entity and day; 0 = none"
+        ),
+    )
     model_poll_s: float = Field(
         1.0, gt=0, le=3600, description="interval between checks for a new model"
     )

@@ -1,4 +1,4 @@
-"""Slow and obviously right: rolling features with Python lists, one event at a time."""
+"""Slow and obviously right: places, clocks and bands with Python lists, one event at a time."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from consumer_prediction.loop import SETTLE_S, Dependencies, PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.rows import schema_ids
-from shared.decode.avro.writer_schemas import WriterSchemas, ignore
+from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import ignore
 from shared.encode.records import decode_records, encode_records
 from shared.errors import TransportError
 from shared.events import Activation, Detector

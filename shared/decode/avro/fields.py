@@ -40,6 +40,9 @@ def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
     rest = [field for field in record.fields if field.name not in entity]
     time, unit, time_by = _TimeChoice(record, rest, settings).choose()
     rest = [field for field in rest if field.name != time]
+    if settings.metric_field:
+        metrics, left_out = _choose_long_form(record, rest, settings)
+        return FieldChoice(record.name, entity, time, unit, time_by, metrics, left_out)
     metrics, left_out = _choose_metrics(record, rest, settings)
     return FieldChoice(record.name, entity, time, unit, time_by, metrics, left_out)
 
@@ -288,6 +291,51 @@ def _choose_metrics(
         numeric = [name for name in names if only(_type_of(record, name), NUMBERS)]
         raise UnsupportedSchema(_no_metric(record.name, left_out, numeric))
     return tuple(metrics), tuple(left_out)
+
+
+def _choose_long_form(
+    record: AvroType, rest: Sequence[Field], settings: InputSettings
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Choose input.value_field as the only metric of a record."""
+    fields = list(record.fields)
+    metric = _one_field(record, fields, settings.metric_field, "the metric's name", "metric_field")
+    value = _one_field(record, rest, settings.value_field, "the metric's value", "value_field")
+    if not only(metric.type, _PARTS):
+        raise UnsupportedSchema(
+            f"{record.name}.{metric.name} is {metric.type}; the metric's name (input.metric_field)"
+            " is a string, int, long or enum"
+        )
+    if _why_no_metric(value):
+        raise UnsupportedSchema(
+            f"{record.name}.{value.name} is {value.type}; the metric's value (input.value_field)"
+            " is an int, long, float or double, and no time"
+        )
+    left_out = []
+    for field in rest:
+        if field.name == metric.name:
+            left_out.append((field.name, "the metric's name by input.metric_field"))
+        elif field.name != value.name:
+            left_out.append((field.name, "long form: one metric per record"))
+    return (value.name,), tuple(left_out)
+
+
+def _one_field(
+    record: AvroType, fields: Sequence[Field], wanted: str, meaning: str, setting: str
+) -> Field:
+    """Return the field that a setting names; raises UnsupportedSchema."""
+    names = [field.name for field in fields]
+    found = find(wanted, names)
+    if not found:
+        raise UnsupportedSchema(
+            f"{record.name} has no field {wanted!r}, {meaning} by input.{setting}; it has"
+            f" {listed(names)}"
+        )
+    if len(found) > 1:
+        raise UnsupportedSchema(
+            f"{record.name} has {_joined(found)}: which is {wanted!r} of input.{setting}? Write it"
+            " exactly so"
+        )
+    return next(field for field in fields if field.name == found[0])
 
 
 def _type_of(record: AvroType, name: str) -> AvroType:

@@ -1,4 +1,4 @@
-"""Rolling features of each (entity, metric), folded over rows in log order.
+"""Places, clocks and newest values of entities, and the band of each metric before it is warm.
 
 Invariant: a row's output depends only on its own entity's earlier rows; sums are recomputed from
            the ring, oldest first, so no division of the log into batches changes a bit.
@@ -42,10 +42,10 @@ Indices = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
 
 RING = 64
-"""Samples remembered per (entity, metric); the largest window a model may ask for."""
+"""Samples remembered per (entity, metric); the largest ``features.window``."""
 
 LIMIT = 1e100
-"""Features are clipped to +-LIMIT, so that sums of their squares stay finite."""
+"""Level and band are clipped to +-LIMIT, so that what is computed from them stays finite."""
 
 BAND_SPREADS = 3.0
 """Half width of the expected band in spreads of the window before."""
@@ -275,10 +275,10 @@ def fold_rows(
     log: Releases,
     out: Outputs,
 ) -> int:
-    """Fold rows into the state and write each row's features.
+    """Fold rows into the state and write what is known of each.
 
     start        : first row to fold
-    window       : 2..RING  samples in mean and spread
+    window       : 2..RING  samples in the band
     forget_ms    : > 0      longest silence after which an entity is forgotten, see
                    ``places.forget_after_ms``; NEVER_MS = entities are never forgotten
     max_entities : >= 1     entities that have a place
@@ -286,7 +286,7 @@ def fold_rows(
     returns      : first row that was not folded, because ``log`` or the arrays of places or slots
                    have no room; call it again with that row
 
-    A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
+    A row that is late, ahead or a duplicate gets a band as if it came next, and moves nothing of
     the series.
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) once an hour of
     event time.

@@ -1,4 +1,4 @@
-"""The rolling fold against its slow twin, in any batch cuts."""
+"""The fold of places, clocks and bands against its slow twin, in any batch cuts."""
 
 import itertools
 

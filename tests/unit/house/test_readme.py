@@ -44,6 +44,8 @@ TESTED_BY = {
     "lapwing incidents": "tests/integration/test_incidents.py",
     "lapwing notify": "tests/integration/test_incidents.py",
     "lapwing backtest": "tests/unit/lapwing/test_backtest.py",
+    "lapwing export": "tests/unit/lapwing/test_export.py",
+    "lapwing explain": "tests/integration/test_pipeline.py",
     "lapwing dashboard": "tests/unit/dashboard/test_intake.py",
     "lapwing --set": "tests/unit/lapwing/test_cli.py",
     "lapwing --config": "tests/unit/lapwing/test_cli.py",

@@ -248,6 +248,7 @@ def _loop(
                 topic.topic_id,
                 settings.predict.group,
                 settings.predict.snapshots_kept,
+                settings.predict.checkpoint_days,
             )
         ),
         clock=time.monotonic,

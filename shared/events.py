@@ -26,6 +26,8 @@ class Detector(StrEnum):
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
+    PEER_GROUPS = "peer_groups"
+    RECONSTRUCTION = "reconstruction"
     TIME_OF_DAY = "time_of_day"
     JUMP = "jump"
     COURSE = "course"
@@ -34,8 +36,16 @@ class Detector(StrEnum):
     @property
     def is_trained(self) -> bool:
         """Whether it is a trained model alone."""
-        return self in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
+        return self in _TRAINED
 
+    @property
+    def sees_values(self) -> bool:
+        """Whether it is a trained model of the metrics' values, not of the fold's views."""
+        return self in _OF_VALUES
+
+
+_OF_VALUES = (Detector.PEER_GROUPS, Detector.RECONSTRUCTION)
+_TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM, *_OF_VALUES)
 
 REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jump"}
 """Former names of detectors, and their replacements."""

@@ -39,6 +39,7 @@ from lapwing.backtest.run import BacktestResult, Variant, run
 from lapwing.backtest.text import to_text
 from shared.errors import ConfigError, DataError
 from shared.events import Reason
+from shared.incidents.grouping import Rules
 from shared.labels import Window, Windows, find
 from shared.models.model import Model
 from shared.operations.telemetry import line
@@ -150,7 +151,8 @@ def backtest(
             "the model was trained on the first part of each entity's records; only later records"
             " are counted"
         )
-    summary, entities, change = summarise(feed, results, windows, since, notes, options)
+    rules = Rules.of(settings.incidents)
+    summary, entities, change = summarise(feed, results, windows, since, notes, options, rules)
     report = Report(summary, entities, results[0], change, since)
     seconds = time.monotonic() - began_s
     target = out or sys.stdout
@@ -200,11 +202,12 @@ def summarise(
     since: Mapping[tuple[str, int], int],
     notes: Sequence[str],
     options: BacktestOptions,
+    rules: Rules,
 ) -> tuple[dict[str, Any], list[Entity], Change | None]:
     """Gather all figures, the first configuration's entities and what the second changes."""
     counted = [count(result, windows, since) for result in results]
     variant_figures = [
-        figures(result, entities) for result, entities in zip(results, counted, strict=True)
+        figures(result, entities, rules) for result, entities in zip(results, counted, strict=True)
     ]
     summary: dict[str, Any] = {
         "version": __version__,

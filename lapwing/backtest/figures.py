@@ -17,6 +17,8 @@ import numpy as np
 from lapwing.backtest.run import BacktestResult, Series
 from shared.ensemble.fold import VIEW_NAMES
 from shared.events import Anomaly, Phase, SeverityClass, State, severity_class
+from shared.incidents.grouping import Rules
+from shared.incidents.of_anomalies import incidents_of
 from shared.kernels.units import DAY_MS
 from shared.labels import AlarmEvaluation, Outcome, Window, evaluate_alarms
 from shared.wording import moment
@@ -123,8 +125,11 @@ def by_fortnight(entities: Sequence[Entity]) -> list[float]:
     return [_ratio(false[number], days[number] / DAY_MS) for number in sorted(days)]
 
 
-def figures(result: BacktestResult, entities: Sequence[Entity]) -> dict[str, Any]:
-    """Gather the figures of one variant."""
+def figures(result: BacktestResult, entities: Sequence[Entity], rules: Rules) -> dict[str, Any]:
+    """Gather the figures of one variant.
+
+    rules : by which episodes become incidents
+    """
     alarms = sorted(
         chain.from_iterable(item.alarms for item in entities),
         key=lambda a: (a.event_time, a.entity),
@@ -134,6 +139,7 @@ def figures(result: BacktestResult, entities: Sequence[Entity]) -> dict[str, Any
         sum(item.ready_days for item in entities),
     )
     configuration, model = result.variant.configuration, result.variant.model
+    anomalies = [*result.alarms, *result.closed, *result.quality]
     requested = configuration.detection.alarms_per_day
     warm = [alarm for alarm in alarms if not alarm.cold_start]
     opened = sum(alarm.phase is not Phase.WORSE for alarm in warm)
@@ -162,6 +168,7 @@ def figures(result: BacktestResult, entities: Sequence[Entity]) -> dict[str, Any
         "alarms": {
             "count": len(alarms),
             "episodes": len({alarm.episode_id for alarm in alarms}),
+            "incidents": len(incidents_of(anomalies, rules)),
             "false_by_fortnight": by_fortnight(entities),
             "cold_start": len(alarms) - len(warm),
             "per_entity_and_day": _ratio(len(alarms), days),

@@ -61,7 +61,8 @@ def _figures(first: Mapping[str, Any]) -> Iterator[str]:
         "alarms",
         f"{alarms['count']:,} in {first['entity_days']:,.1f} entity-days:"
         f" {alarms['per_entity_and_day']:.3g} per entity and day"
-        + (f"; {alarms['episodes']:,} episodes" if alarms["episodes"] != alarms["count"] else ""),
+        + (f"; {alarms['episodes']:,} episodes" if alarms["episodes"] != alarms["count"] else "")
+        + (f"; {alarms['incidents']:,} incidents" if alarms["incidents"] else ""),
     )
     if alarms["cold_start"]:
         yield _row("", f"{alarms['cold_start']:,} of them before the warm-up ended")

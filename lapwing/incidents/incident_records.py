@@ -5,7 +5,6 @@ Invariant: a record of the anomalies topic that cannot be read is skipped by nam
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import structlog
@@ -14,26 +13,11 @@ import schemas
 from shared.batch import Batch, Blob, Outgoing
 from shared.encode.records import encode_records, schema_id_of
 from shared.incidents.fold import Changed
-from shared.incidents.grouping import Rules
 from shared.incidents.incident_topic import Schema, decoded
 from shared.incidents.occurrence import Occurrence, Skipped, occurrence_of
-from shared.kernels.units import DAY_MS
 from shared.operations.counters import INCIDENT_RECORDS_SKIPPED, Counters
-from shared.settings import IncidentSettings
 
 log = structlog.get_logger()
-
-
-def rules_of(settings: IncidentSettings) -> Rules:
-    """Return the settings in the fold's units."""
-    return Rules(
-        within_ms=round(settings.group_within_s * 1000),
-        prefix=re.compile(settings.entity_prefix),
-        shared_metrics=settings.shared_metrics,
-        max_episodes=settings.max_episodes,
-        keep_ms=round(settings.keep_days * DAY_MS),
-        stale_ms=round(settings.stale_days * DAY_MS),
-    )
 
 
 class AnomalyRecords:

@@ -13,8 +13,9 @@ import structlog
 
 import schemas
 from lapwing.incidents.incident_loop import Dependencies, IncidentLoop, Topics
-from lapwing.incidents.incident_records import AnomalyRecords, rules_of
+from lapwing.incidents.incident_records import AnomalyRecords
 from shared.errors import GuardError, ProducerFenced
+from shared.incidents.grouping import Rules
 from shared.incidents.incident import Incident
 from shared.incidents.incident_topic import newest_records, restored
 from shared.kafka import (
@@ -102,7 +103,7 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
             records=AnomalyRecords(registry.schema, counters),
             sleep=time.sleep,
         )
-        rules = rules_of(settings.incidents)
+        rules = Rules.of(settings.incidents)
         loop = IncidentLoop(dependencies, topics, rules, schema_id, counters, outage)
         health.loop = loop
         log.info(

@@ -1,1 +1,1 @@
-"""What trained models see of a row: a vector of values, rolling figures and the clock."""
+"""Places and newest values of entities; names and version of what trained models see of a row."""

@@ -17,13 +17,10 @@ from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS
 from shared.kernels.trained.trained_rows import FEATURE_NAMES, FEATURES
 from shared.settings import FeatureSettings
 
-__all__ = ["FEATURES", "FEATURE_NAMES", "FEATURE_VERSION", "ROLLING", "Calendar"]
+__all__ = ["FEATURES", "FEATURE_NAMES", "FEATURE_VERSION", "Calendar"]
 
 FEATURE_VERSION = 2
 """Changes whenever a feature's meaning or place changes; a model of another version is refused."""
-
-ROLLING = ("value", "mean", "spread", "difference")
-"""What is remembered of a metric's newest values, for its band before the warm-up has ended."""
 
 Ints = npt.NDArray[np.int64]
 

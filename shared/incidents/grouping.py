@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, replace
 
 from shared.incidents.incident import MAX_METRICS, Episode, EpisodeKind, Incident
+from shared.kernels.units import DAY_MS
+from shared.settings import IncidentSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,18 @@ class Rules:
     max_episodes: int
     keep_ms: int
     stale_ms: int
+
+    @classmethod
+    def of(cls, settings: IncidentSettings) -> Rules:
+        """Return the settings in the fold's units."""
+        return cls(
+            within_ms=round(settings.group_within_s * 1000),
+            prefix=re.compile(settings.entity_prefix),
+            shared_metrics=settings.shared_metrics,
+            max_episodes=settings.max_episodes,
+            keep_ms=round(settings.keep_days * DAY_MS),
+            stale_ms=round(settings.stale_days * DAY_MS),
+        )
 
     def prefix_of(self, entity: str) -> str | None:
         """Return the part of a name that grouped entities share; None = it is never grouped."""

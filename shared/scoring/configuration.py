@@ -25,7 +25,7 @@ from shared.settings import DetectionSettings, FeatureSettings, QualitySettings,
 class Configuration:
     """The detector and its settings.
 
-    window   : samples in the rolling features while no model says otherwise
+    window   : samples in the band of an entity that is warming up
     timezone : IANA name; times of day are local
     zone     : its table, (UTC seconds from which on, shift in seconds) of every change since 2000,
                so that a replay does not depend on the host's time-zone data; empty = UTC

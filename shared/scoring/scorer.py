@@ -20,6 +20,7 @@ from shared.ensemble.fold import Deviations, Interruption, Limits, Rows, limits_
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
+from shared.ensemble.kernels.metric.warm_up import READY_SAMPLES
 from shared.events import Anomaly, State
 from shared.kernels.trained.trained_rows import WITHOUT_MODEL
 from shared.kernels.units import DAY_MS, HOUR_MS
@@ -34,6 +35,7 @@ from shared.scoring.explaining import Trained
 from shared.scoring.leaving import interruptions_of, limit_verdicts, restarts, with_names
 from shared.scoring.reasons import Speaker
 from shared.scoring.state import Folded, PartitionState, fold
+from shared.scoring.values_seen import ValuesSeen
 from shared.scoring.verdicts import Verdicts
 
 Floats = npt.NDArray[np.float64]
@@ -65,7 +67,7 @@ class Outcome:
     model: Model | None
     detector_id: str
     decoder: Decoder
-    trained: Trained
+    trained: Trained | ValuesSeen
 
 
 class Scorer:
@@ -109,15 +111,18 @@ class Scorer:
         """Return the State of every entity that is remembered as its arrays have it now.
 
         returns : uint8 (E,) in the order of their places
-        READY   : warmed up; where a model alone decides, only with a model
+        READY   : the warm-up of a metric is over; where a model alone decides, only with a model
         STALE   : ready, and silent for so long that it has stopped reporting
-        Cost    : O(E), some 0.1 us an entity
+        Cost    : O(E + S) for S metrics of all entities, some 0.1 us each
         """
         state, owners = self.state, self.state.owners()
         count = len(owners)
         ready, has_stopped = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-        live_ms = state.ensemble.entities["live_ms"][:count]
-        ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * DAY_MS
+        metrics = state.ensemble.metrics[: state.slots_used]
+        slot_is_ready = metrics["live_ms"] >= self._knobs.ready_days * DAY_MS
+        slot_is_ready &= metrics["samples"] >= READY_SAMPLES
+        slot_owners = state.places.slot_place[: len(metrics)]
+        ready[slot_owners[slot_is_ready & (slot_owners >= 0)]] = True
         if self.configuration.detector.is_trained and self.model is None:
             ready[:] = False
         stopped = state.quality.stopped(self.configuration.quality)
@@ -141,8 +146,13 @@ class Scorer:
         folded = fold(state, columns, window, forget_ms, self.configuration.max_entities, offsets)
         signals = self._watch(columns, folded)
         interruptions = interruptions_of(state, columns, folded, signals, offsets, restarted)
-        found = self._fold(columns, folded, interruptions, offsets)
-        trained = Trained(found.features, found.sources, columns.values, found.cells, state.metrics)
+        seen = self._values_seen(columns)
+        found = self._fold(columns, folded, interruptions, offsets, seen)
+        trained: Trained | ValuesSeen = Trained(
+            found.features, found.sources, columns.values, found.cells, state.metrics
+        )
+        if seen is not None:
+            trained = seen.of_folded(found.rows)
         if self.configuration.detector.is_trained:
             _clear_unknown(found, trained.known)
         verdicts = self._verdicts(columns, folded, found, batch)
@@ -204,14 +214,26 @@ class Scorer:
         gone = Dropped(dropped.row, dropped.place, dropped.slots)
         return watch(state.quality, rows, self.configuration.quality, self._zone, gone)
 
+    def _values_seen(self, columns: Columns) -> ValuesSeen | None:
+        """Score the rows by a model of values; None where there is none."""
+        if self.model is None or not self.model.sees_values:
+            return None
+        return ValuesSeen.of(
+            self.model, columns, self.state.entities, self.state.metrics, self._zone
+        )
+
     def _fold(
         self,
         columns: Columns,
         folded: Folded,
         interruptions: list[Interruption],
         offsets: npt.NDArray[np.int64],
+        seen: ValuesSeen | None,
     ) -> Found:
-        """Score the rows by the fold, with the trained model as one of its views."""
+        """Score the rows by the fold, with the trained model as one of its views.
+
+        seen : what a model of values finds in the rows, before the fold
+        """
         state = self.state
         state.ensemble.reserve(state.places_used, state.slots_used)
         if len(self._limits.metrics) != columns.values.shape[1]:
@@ -224,11 +246,12 @@ class Scorer:
             folded.slots,
             order=np.array(by_name, np.int32),
             marks=_marks(folded),
+            trained=None if seen is None else seen.rarity,
             offsets=offsets,
             names=columns.entity,
         )
         model = WITHOUT_MODEL if self._features else None
-        if self.model is not None:
+        if self.model is not None and seen is None:
             model = self.model.arrays
         return fold_ensemble(
             state.ensemble, rows, self._limits, self._knobs, self._zone, interruptions, model

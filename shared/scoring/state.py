@@ -20,7 +20,6 @@ from shared.events import Activation
 from shared.features.kernels import places as kernel
 from shared.features.kernels.places import NEVER_MS, Places, Releases
 from shared.features.kernels.rolling import RING, Inputs, Outputs, fold_rows
-from shared.features.vectors import ROLLING
 from shared.quality.checks import QualityState
 
 __all__ = ["NEVER_MS", "Folded", "PartitionState", "Releases", "fold"]
@@ -341,11 +340,10 @@ def _check_slots(arrays: Mapping[str, npt.NDArray[Any]], owner: npt.NDArray[np.i
 class Folded:
     """What the fold computed for each row; metric columns follow ``PartitionState.metrics``.
 
-    rolling ... surplus_metric : as ``rolling.Outputs``
+    expected ... surplus_metric : as ``rolling.Outputs``
     releases : the entities that were dropped, in the order of the rows
     """
 
-    rolling: npt.NDArray[np.float64]
     expected: npt.NDArray[np.float64]
     lower: npt.NDArray[np.float64]
     upper: npt.NDArray[np.float64]
@@ -378,9 +376,9 @@ def fold(
     max_entities: int = NEVER_MS,
     offsets: npt.NDArray[np.int64] | None = None,
 ) -> Folded:
-    """Fold decoded rows into the state and return their features.
+    """Fold decoded rows into the state and return what is known of each.
 
-    window       : 2..RING, samples in the rolling mean and spread
+    window       : 2..RING, samples in the band of an entity that is warming up
     forget_ms    : longest silence after which an entity is forgotten, see ``forget_after_ms``;
                    NEVER_MS = entities are never forgotten
     max_entities : entities that are remembered
@@ -418,7 +416,6 @@ def fold(
 def _outputs(n: int, metrics: int) -> Outputs:
     cells = (n, metrics)
     return Outputs(
-        rolling=np.empty((*cells, len(ROLLING))),
         expected=np.empty(cells),
         lower=np.empty(cells),
         upper=np.empty(cells),

@@ -269,7 +269,7 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """Training data, model parameters and schedule."""
 
-    member: Literal["isolation_forest", "one_class_svm"] = Field(
+    member: Literal["isolation_forest", "one_class_svm", "peer_groups", "reconstruction"] = Field(
         "one_class_svm",
         description=(
             "model that joins the ensemble; ignored if `detector` is a trained model itself"
@@ -298,6 +298,10 @@ class TrainSettings(Section):
         8_000,
         ge=100,
         description="One-Class SVM: most training rows; more are sampled with the seed",
+    )
+    reconstruction: Literal["autoencoder", "pca"] = Field(
+        "autoencoder",
+        description="reconstruction: an autoencoder, or principal components, its linear form",
     )
     min_rows: int = Field(500, ge=10, description="fewest training rows over all entities")
     window_days: Annotated[float | None, NoneAllowed] = Field(

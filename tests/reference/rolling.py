@@ -1,4 +1,4 @@
-"""Slow and obviously right: rolling features with Python lists, one event at a time."""
+"""Slow and obviously right: places, clocks and bands with Python lists, one event at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 LIMIT = 1e100
 DAY_MS = 86_400_000
 OUT = (
-    "rolling",
     "expected",
     "lower",
     "upper",
@@ -124,20 +123,10 @@ def band_of(past, window):
     return [clip(level), clip(level - width), clip(level + width)]
 
 
-def rolling_of(past, value, window):
-    """Return (value, mean, spread, step) with the value itself in the window; NaN if it is NaN."""
-    if math.isnan(value):
-        return [math.nan] * 4
-    inside = [*past, value][-window:]
-    step = value - past[-1] if past else 0.0
-    return [clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)]
-
-
 def features_of(me, row, window):
     """Return the part of a row's results that has an entry for each metric."""
     bands = [band_of(me.past(m), window) for m in range(len(row))]
     return {
-        "rolling": [rolling_of(me.past(m), value, window) for m, value in enumerate(row)],
         "expected": [expected for expected, _, _ in bands],
         "lower": [lower for _, lower, _ in bands],
         "upper": [upper for _, _, upper in bands],

@@ -105,6 +105,7 @@ class World:
         self.snapshots = SnapshotFolder(folder, "cluster", TOPICS.input, "id", GROUP)
         self.counters = Counters()
         self.configuration = configuration
+        self.predicting = {"max_batch_records": 7}
         self.now_s = 0.0
         rng = random.Random(seed)
         for minute in range(records):
@@ -165,7 +166,7 @@ class World:
             sleep=self.tick,
         )
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
-        settings = PredictSettings(max_batch_records=7, snapshot_interval_s=snapshot_interval_s)
+        settings = PredictSettings(**self.predicting, snapshot_interval_s=snapshot_interval_s)
         loop = PredictionLoop(
             dependencies,
             Rules(self.configuration),

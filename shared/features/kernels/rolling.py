@@ -1,4 +1,4 @@
-"""Rolling features of each (entity, metric), folded over rows in log order.
+"""Places, clocks and newest values of entities, and the band of each metric before it is warm.
 
 Invariant: a row's output depends only on its own entity's earlier rows; sums are recomputed from
            the ring, oldest first, so no division of the log into batches changes a bit.
@@ -32,6 +32,7 @@ from shared.features.kernels.places import (
     release,
     take_slot,
 )
+from shared.kernels.borrowing import borrowed
 from shared.kernels.clock import CONFIRMED, agrees, follow_interval, follow_longest_gap, furthest
 from shared.kernels.wire import group
 
@@ -41,10 +42,10 @@ Indices = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
 
 RING = 64
-"""Samples remembered per (entity, metric); the largest window a model may ask for."""
+"""Samples remembered per (entity, metric); the largest ``features.window``."""
 
 LIMIT = 1e100
-"""Features are clipped to +-LIMIT, so that sums of their squares stay finite."""
+"""Level and band are clipped to +-LIMIT, so that what is computed from them stays finite."""
 
 BAND_SPREADS = 3.0
 """Half width of the expected band in spreads of the window before."""
@@ -72,8 +73,6 @@ class Inputs(NamedTuple):
 class Outputs(NamedTuple):
     """Outputs of folding n rows.
 
-    rolling    : float64 (n, M, 4)   value, mean, spread, difference; all NaN where the metric is
-                 missing
     expected, lower, upper : float64 (n, M)   level and band of the window before, NaN until that
                  window is full
     late_by_ms : int64 (n,)          how far behind the entity's newest event, 0 = not late
@@ -91,7 +90,6 @@ class Outputs(NamedTuple):
     surplus_metric : int32 (n,)      the first of them where this was not reported before, else NONE
     """
 
-    rolling: Floats
     expected: Floats
     lower: Floats
     upper: Floats
@@ -113,69 +111,46 @@ _I4S, _I8S, _B1S = types.int32[::1], types.int64[::1], types.boolean[::1]
 _I4SS, _F8SS = types.int32[:, ::1], types.float64[:, ::1]
 _INPUTS = group(Inputs, _I4S, _I8S, _F8SS, _I8S, _I4S, _I4SS)
 _OUTPUTS = group(
-    Outputs, types.float64[:, :, ::1], _F8SS, _F8SS, _F8SS, _I8S, _B1S, _B1S, _B1S,
+    Outputs, _F8SS, _F8SS, _F8SS, _I8S, _B1S, _B1S, _B1S,
     types.boolean[:, ::1], _B1S, _I8S, _I4S, _I4SS, _I4SS, _I4S, _I4S
 )  # fmt: skip
 
 
-@njit(cache=True)
-def _window_mean_spread(
-    ring: Floats, pushed: int, window: int, value: float, with_value: bool
-) -> tuple[float, float]:
-    """Return mean and population spread of a ring's newest samples, oldest first.
-
-    Optionally one more value is added at the end.
-
-    With ``with_value`` the window holds that value and up to window - 1 samples before it; without,
-    up to window samples.
-    """
-    before = min(pushed, window - 1 if with_value else window)
-    samples = before + 1 if with_value else before
-    if samples == 0:
-        return 0.0, 0.0
-    mean = 0.0
-    for back in range(before, 0, -1):
-        mean += ring[(pushed - back) % RING] / samples
-    if with_value:
-        mean += value / samples
-    square = 0.0
-    for back in range(before, 0, -1):
-        deviation = ring[(pushed - back) % RING] - mean
-        square += deviation * deviation / samples
-    if with_value:
-        square += (value - mean) * (value - mean) / samples
+@njit(cache=True, forceinline=True)
+def _window_mean_spread(ring: Floats, pushed: int, window: int) -> tuple[float, float]:
+    """Return mean and population spread of a ring's newest ``window`` samples, oldest first."""
+    first = (pushed - window) % RING
+    mean, at = 0.0, first
+    for _ in range(window):
+        mean += ring[at] / window
+        at = at + 1 if at + 1 < RING else 0
+    square, at = 0.0, first
+    for _ in range(window):
+        deviation = ring[at] - mean
+        square += deviation * deviation / window
+        at = at + 1 if at + 1 < RING else 0
     return mean, math.sqrt(square)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _clip(value: float) -> float:
     return min(max(value, -LIMIT), LIMIT)
 
 
-@njit(cache=True)
-def _features_of(
-    out: Outputs, row: int, metric: int, value: float, history: Floats, samples: int, window: int
+@njit(cache=True, forceinline=True)
+def _write_band(
+    out: Outputs, row: int, metric: int, history: Floats, samples: int, window: int
 ) -> None:
-    """Write the features of one value as if it came after its series' samples."""
-    rolling = out.rolling[row, metric]
-    for k in range(4):
-        rolling[k] = math.nan
+    """Write level and band of a series before a row."""
     out.expected[row, metric] = out.lower[row, metric] = out.upper[row, metric] = math.nan
     if samples >= window:
-        mean, spread = _window_mean_spread(history, samples, window, 0.0, False)
+        mean, spread = _window_mean_spread(history, samples, window)
         out.expected[row, metric] = _clip(mean)
         out.lower[row, metric] = _clip(mean - BAND_SPREADS * spread)
         out.upper[row, metric] = _clip(mean + BAND_SPREADS * spread)
-    if math.isnan(value):
-        return
-    mean, spread = _window_mean_spread(history, samples, window, value, True)
-    rolling[0] = _clip(value)
-    rolling[1] = _clip(mean)
-    rolling[2] = _clip(spread)
-    rolling[3] = _clip(value - history[(samples - 1) % RING]) if samples > 0 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _slots_needed(m: Places, place: int, values: Floats, all_of_them: bool) -> int:
     """Count the slots that a row may take."""
     needed = 0
@@ -185,7 +160,7 @@ def _slots_needed(m: Places, place: int, values: Floats, all_of_them: bool) -> i
     return needed
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _is_ahead(m: Places, place: int, time_ms: int) -> bool:
     """Return whether a row is too far ahead of its entity; a few that agree are confirmed."""
     interval_ms = m.interval_ms[place]
@@ -202,7 +177,7 @@ def _is_ahead(m: Places, place: int, time_ms: int) -> bool:
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _list_metrics(m: Places, place: int, given: Inputs, out: Outputs, row: int) -> None:
     """Write which metrics an entity has with this row; at most MAX_METRICS, the first ones."""
     known = m.reported[place]
@@ -234,7 +209,7 @@ def _list_metrics(m: Places, place: int, given: Inputs, out: Outputs, row: int) 
             out.surplus_metric[row] = metric
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _describe(m: Places, place: int, values: Floats, window: int, out: Outputs, row: int) -> bool:
     """Write what is known of a row's cells; return whether they equal the newest event's."""
     same = True
@@ -249,11 +224,11 @@ def _describe(m: Places, place: int, values: Floats, window: int, out: Outputs, 
         if missing and slot >= 0:
             out.imputed[row] = True
         samples = m.pushed[slot] if slot >= 0 else 0
-        _features_of(out, row, metric, value, m.ring[max(slot, 0)], samples, window)
+        _write_band(out, row, metric, m.ring[max(slot, 0)], samples, window)
     return same
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _remember(m: Places, place: int, values: Floats, offset: int, out: Outputs, row: int) -> None:
     """Push a row's values; new metrics take slots in the order of ``listed``."""
     for k in range(values.shape[0]):
@@ -270,7 +245,7 @@ def _remember(m: Places, place: int, values: Floats, offset: int, out: Outputs, 
             m.pushed[slot] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _follow_time(m: Places, place: int, time_ms: int, first: bool) -> int:
     """Follow how often an entity reports; return the time since its previous event."""
     if first:
@@ -289,7 +264,7 @@ def _follow_time(m: Places, place: int, time_ms: int, first: bool) -> int:
 
 
 @njit(types.int64(_INPUTS, types.int64, types.int64, types.int64, types.int64, PLACES, RELEASES,
-    _OUTPUTS), cache=True)  # fmt: skip
+    _OUTPUTS), cache=True, nogil=True)  # fmt: skip
 def fold_rows(
     given: Inputs,
     start: int,
@@ -300,10 +275,10 @@ def fold_rows(
     log: Releases,
     out: Outputs,
 ) -> int:
-    """Fold rows into the state and write each row's features.
+    """Fold rows into the state and write what is known of each.
 
     start        : first row to fold
-    window       : 2..RING  samples in mean and spread
+    window       : 2..RING  samples in the band
     forget_ms    : > 0      longest silence after which an entity is forgotten, see
                    ``places.forget_after_ms``; NEVER_MS = entities are never forgotten
     max_entities : >= 1     entities that have a place
@@ -311,11 +286,12 @@ def fold_rows(
     returns      : first row that was not folded, because ``log`` or the arrays of places or slots
                    have no room; call it again with that row
 
-    A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
+    A row that is late, ahead or a duplicate gets a band as if it came next, and moves nothing of
     the series.
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) once an hour of
     event time.
     """
+    given, m, log, out = borrowed(given), borrowed(m), borrowed(log), borrowed(out)
     for row in range(start, given.time_ms.shape[0]):
         name, time_ms, values = given.name[row], given.time_ms[row], given.values[row]
         offset = given.offsets[row]

@@ -31,6 +31,7 @@ from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_flat
 from shared.errors import ConfigError, HistoryGone
 from shared.events import Anomaly, ClosedBecause, Kind, Phase, State
+from shared.incidents.grouping import Rules
 from shared.kernels.units import DAY_MS
 from shared.labels import Window
 from shared.scoring.configuration import Configuration
@@ -39,11 +40,12 @@ from shared.wording import iso
 
 START_MS, STEP_MS = 1_700_000_100_000, 300_000
 SETTINGS = load_settings({}, environ={})
+RULES = Rules.of(SETTINGS.incidents)
 
 
 def alarm(entity="a", row=0, **more):
     fields = dict.fromkeys(Anomaly.__dataclass_fields__) | {
-        "entity": entity, "kind": Kind.ANOMALY, "metric": "cpu",
+        "entity": entity, "kind": Kind.ANOMALY, "metric": "cpu", "event_id": f"{entity}{row}",
         "event_time": START_MS + row * STEP_MS, "severity": 0.6, "score": 2.0,
         "detector_id": "ensemble", "attributions": {"cpu.value": 1.0}, "reason": "why",
         "state": State.READY, "imputed": False, "source_partition": 0, "source_offset": row,
@@ -114,10 +116,11 @@ def test_figures_of_a_variant():
         detection={"alarms_per_day": 2},
     )  # fmt: skip
     entities = count(result, None, {})
-    shown = figures(result, entities)
+    shown = figures(result, entities, RULES)
     assert [one["entity"] for one in shown["per_entity"]] == ["a", "b"]
     assert shown["alarms"]["count"] == 3
     assert shown["alarms"]["episodes"] == 2
+    assert shown["alarms"]["incidents"] == 2
     assert shown["alarms"]["by_severity"] == {"critical": 1, "major": 1, "minor": 1, "info": 0}
     assert shown["alarms"]["by_metric"] == {"cpu": 2.75, "net": 0.25}
     assert shown["alarms"]["by_view"] == {
@@ -142,7 +145,7 @@ def test_figures_of_a_variant():
 def test_a_trained_models_shares_are_by_metric():
     of = [alarm(detector_id="isolation_forest", attributions={"cpu": 0.7, "time_of_day": 0.3})]
     result = result_of(series(), alarms=of)
-    shown = figures(result, count(result, None, {}))["alarms"]
+    shown = figures(result, count(result, None, {}), RULES)["alarms"]
     assert shown["by_metric"] == {"cpu": 0.7, "time_of_day": 0.3}
     assert shown["by_view"] == {"trained": 1.0}
 
@@ -177,7 +180,7 @@ def test_labels_and_kinds():
     result = result_of(
         series("a", 100, [20, 21, 70]), alarms=[alarm("a", 20), alarm("a", 21), alarm("a", 70)]
     )
-    labels = figures(result, count(result, windows, {}))["labels"]
+    labels = figures(result, count(result, windows, {}), RULES)["labels"]
     assert (labels["hits"], labels["missed"], labels["without_data"], labels["false_alarms"]) == (
         1,
         1,
@@ -244,19 +247,19 @@ def test_an_entity_in_several_partitions_is_told_apart():
     (note,) = in_several_partitions(result)
     assert note.startswith("1 of 2 entities lie in several partitions, e.g. 'a' in 2 of them: ")
     entities = count(result, None, {})
-    shown = figures(result, entities)
+    shown = figures(result, entities, RULES)
     text = to_text({"source": "t", "notes": [note], "first": shown, "compare": None})
     rows = [line.split() for line in text.splitlines() if line.split()[:1] in (["a"], ["entity"])]
     assert [row[:2] for row in rows] == [["entity", "partition"], ["a", "0"], ["a", "2"]]
     alone = result_of(series("a", 30), series("b", 30))
     assert in_several_partitions(alone) == []
-    shown = figures(alone, count(alone, None, {}))
+    shown = figures(alone, count(alone, None, {}), RULES)
     assert "partition" not in to_text({"source": "t", "notes": [], "first": shown, "compare": None})
 
 
 def test_text_of_nothing_but_rejects():
     result = replace(result_of(), rejected={"not_avro": 3})
-    shown = figures(result, [])
+    shown = figures(result, [], RULES)
     text = to_text({"source": "t", "notes": [], "first": shown, "compare": None})
     assert "unreadable      3 not avro" in text
 

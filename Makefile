@@ -113,6 +113,8 @@ mutants: install ## plant mistakes into a copy, one by one, and see which fault 
 .PHONY: bench
 bench: install ## speed and memory: kernels against scikit-learn, the services on a real Kafka
 	@$(BIN)/python -m benchmarks.scoring
+	@$(BIN)/python -m benchmarks.parts
+	@$(BIN)/python -m benchmarks.threads
 	@$(BIN)/python -m benchmarks.services $(ARGS)
 	@$(BIN)/python -m benchmarks.throughput
 
@@ -153,9 +155,9 @@ install: ## everything into .venv, for work on the code
 # The larger set is resolved once; the others are parts of it.
 .PHONY: lock
 lock: $(DEV) ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
-	@$(LOCK) pyproject.toml --extra train --extra dashboard --group build --group test --group dev \
+	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --group build --group test --group dev \
 	  --output-file requirements/dev.txt $(ARGS)
-	@$(LOCK) pyproject.toml --extra train --extra dashboard --constraint requirements/dev.txt --output-file requirements/full.txt
+	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --constraint requirements/dev.txt --output-file requirements/full.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/core.txt
 	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 	@$(LOCK) --group browser --constraint requirements/dev.txt --output-file requirements/browser.txt

@@ -39,15 +39,17 @@ def fold_entity(
     limits: Limits,
     params: EnsembleParams,
     model: TrainedModel | None = None,
+    rarity: Floats | None = None,
 ) -> EntityVerdicts:
     """Fold one entity's rows.
 
     values : float64 (n, M)
     model  : a trained model; None = there is none
+    rarity : float64 (n,)  by a model of values, which scores rows before the fold
     """
     rows, metrics = values.shape
     slots = np.tile(np.arange(metrics, dtype=np.int32), (rows, 1))
-    given = Rows(np.zeros(rows, np.int32), time_ms, values, slots)
+    given = Rows(np.zeros(rows, np.int32), time_ms, values, slots, trained=rarity)
     found = fold(EnsembleState(1, metrics), given, limits, params, model=model)
     opened = np.zeros(rows, np.bool_)
     opened[found.events["row"][found.events["phase"] == 0]] = True

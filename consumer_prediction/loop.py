@@ -1,22 +1,26 @@
-"""The prediction loop: poll, score, send, commit; one thread, one transaction at a time.
+"""The prediction loop: poll, score, send, commit; one transaction at a time.
 
 Invariant: the input positions, scores, anomalies, dead letters and activations of a transaction
            become visible together or not at all. After a transaction in doubt the state is dropped
-           and restored the same way as after an assignment.
+           and restored the same way as after an assignment. One thread does all this; others only
+           fold records, between a poll and the next.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from consumer_prediction.counting import measure_budget, report
 from consumer_prediction.dependencies import Dependencies
-from consumer_prediction.gauges import Gauges
+from consumer_prediction.folding import Folded, FoldingPool, Piece
+from consumer_prediction.health.counting import measure_budget, report
+from consumer_prediction.health.gauges import Gauges
 from consumer_prediction.health.rejections import Rejections
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
+from consumer_prediction.polling import Polling
 from consumer_prediction.transaction import Transaction
 from shared.batch import Batch, Position
 from shared.errors import (
@@ -32,14 +36,11 @@ from shared.operations.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPS
 from shared.operations.failpoints import failpoint
 from shared.operations.retry import Outage
 from shared.scoring.configuration import Configuration
-from shared.scoring.scorer import Outcome, Rules
+from shared.scoring.scorer import Rules
 from shared.settings import PredictSettings
+from shared.snapshots import SnapshotProgress
 
 log = structlog.get_logger()
-
-IDLE_POLL_S = 0.2
-LONGEST_POLL_S = 1.0
-"""Upper limit of a poll, however rare commits are: a longer step counts as hanging."""
 
 SETTLE_S = 5.0
 """Time without an error after which an outage is over.
@@ -71,8 +72,8 @@ class PredictionLoop:
         self.transaction = Transaction(
             dependencies.open_sink, dependencies.clock, settings.commit_interval_ms / 1000
         )
-        self._held: list[Batch] = []
-        self._paused = False
+        self.pool = FoldingPool(settings.threads, dependencies.decoder, encoder, dependencies.clock)
+        self.polling = Polling(dependencies.source, settings)
         self.outage = outage
         self._gauges = Gauges(dependencies, encoder.topics.input, counters)
         self._skipped_model = ""
@@ -102,10 +103,10 @@ class PredictionLoop:
             if self.transaction.broken:
                 self._recover()
             self._poll_model()
-            self._take_all(self._poll_records())
+            self._take_all(self.polling.poll(self.transaction.due_in_s, self.outage.pause_s))
             if self.transaction.due_in_s == 0.0:
-                self._commit()
-            if not self._held:
+                self._commit_when_due()
+            if not self.polling.held:
                 self.outage.succeeded()
         except TransactionAborted as error:
             self.outage.suspect(error)
@@ -140,6 +141,7 @@ class PredictionLoop:
         finally:
             self.rejections.log_due(last=True)
             self.owned.clear()
+            self.pool.close()
             self.dependencies.snapshots.close()
             self._report_snapshots()
             self.dependencies.source.close()
@@ -205,76 +207,110 @@ class PredictionLoop:
                 self._snapshot(owned, last=True)
             self.counters.add(REBALANCES, 1, "revoked" if snapshot else "lost")
         self.rejections.forget(partitions)
-        self._held = [batch for batch in self._held if batch.partition not in partitions]
+        self.polling.drop(partitions)
         log.info("partitions released", partitions=sorted(partitions))
 
     # -- records -----------------------------------------------------------------------------------
 
-    def _poll_records(self) -> list[Batch]:
-        if not self._held:
-            due_in_s = self.transaction.due_in_s
-            wait_s = IDLE_POLL_S if due_in_s is None else min(due_in_s, LONGEST_POLL_S)
-            return self.dependencies.source.poll(self.settings.max_batch_records, wait_s)
-        new = self.dependencies.source.poll(self.settings.max_batch_records, self.outage.pause_s)
-        held, self._held = self._held, []
-        return held + new
-
     def _take_all(self, batches: Sequence[Batch]) -> None:
-        held = False
-        for index, batch in enumerate(batches if not self.transaction.broken else ()):
-            try:
-                self._take(batch)
-            except (TransactionAborted, TransactionInDoubt, ProducerFenced):
-                raise
-            except TransportError as error:
-                self._held = list(batches[index:])
-                self.dependencies.source.pause()
-                self.outage.failed(error)
-                held = True
-                break
-        if not held and self._paused:
-            self.dependencies.source.resume()
-        self._paused = held
+        todo = [] if self.transaction.broken else list(batches)
+        failure: TransportError | None = None
+        while todo and failure is None:
+            taken, failure = self._prepare(todo)
+            self._score_all(taken)
+            todo = todo[len(taken) :]
+        if failure is not None:
+            self.polling.hold(todo)
+            self.outage.failed(failure)
+        else:
+            self.polling.go_on()
 
-    def _take(self, batch: Batch) -> None:
+    def _prepare(self, batches: Sequence[Batch]) -> tuple[list[list[Piece]], TransportError | None]:
+        """Look up what the first batches need, at most one of each partition.
+
+        returns : the pieces of each batch, none where all is known or owned by others; the error at
+                  the batch after them
+        """
+        taken: dict[int, list[Piece]] = {}
+        for batch in batches:
+            if batch.partition in taken:
+                break
+            try:
+                taken[batch.partition] = self._pieces(batch)
+            except TransportError as error:
+                return list(taken.values()), error
+        return list(taken.values()), None
+
+    def _pieces(self, batch: Batch) -> list[Piece]:
+        """Divide the unseen records of a batch where a replay ends and where models change."""
         owned = self.owned.get(batch.partition)
         if owned is None:
-            return
-        batch = owned.unseen(batch)
-        if not len(batch):
-            return
+            return []
+        unseen = owned.unseen(batch)
+        if not len(unseen):
+            return []
         failpoint("after_poll")
-        self.dependencies.decoder.prepare(batch)
-        for segment, replayed in owned.segments(batch):
-            if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:
-                self._apply_activation(owned, owned.ahead.pop(0))
-            if replayed:
-                self._process(owned, segment)
-                failpoint("in_replay")
-            else:
-                self._score(owned, segment)
+        self.dependencies.decoder.prepare(unseen)
+        return [Piece(owned, *segment) for segment in owned.segments(unseen)]
 
-    def _score(self, owned: Owned, batch: Batch) -> None:
-        self._activate(owned, batch)
-        began_s = self.dependencies.clock()
-        outcome = self._process(owned, batch)
+    def _score_all(self, partitions: Sequence[list[Piece]]) -> None:
+        """Score the pieces of each partition one after another, and send their results."""
+        rounds = itertools.zip_longest(*partitions)
+        for pieces in rounds:
+            present = [piece for piece in pieces if piece is not None]
+            for piece in present:
+                self._switch(piece)
+            self.pool.fold(present, self._finish)
+
+    def _switch(self, piece: Piece) -> None:
+        """Use the model and settings that apply to a piece."""
+        owned = piece.owned
+        if piece.is_activated:
+            self._apply_activation(owned, owned.ahead.pop(0))
+        if not piece.is_replayed:
+            self._activate(owned, piece.batch)
+
+    def _finish(self, folded: Folded) -> None:
+        """Send the results of a piece; those of a replayed one were sent before."""
+        owned = folded.piece.owned
+        owned.progress.work_s += folded.fold_s
+        if folded.piece.is_replayed:
+            failpoint("in_replay")
+            return
         failpoint("after_process")
-        results = self.encoder.outcome(outcome, owned.state)
-        self.counters.observe(BATCH_SECONDS, self.dependencies.clock() - began_s)
-        self.transaction.send(results)
+        self.counters.observe(BATCH_SECONDS, folded.work_s)
+        self.transaction.send(folded.results)
         failpoint("after_produce")
         owned.dirty = True
-        self.transaction.add(outcome)
+        self.transaction.add(folded.outcome)
 
-    def _process(self, owned: Owned, batch: Batch) -> Outcome:
-        """Score a batch and measure the time, which a replay would take as well."""
-        began_s = self.dependencies.clock()
-        outcome = owned.scorer.process(batch, self.dependencies.decoder)
-        owned.progress.work_s += self.dependencies.clock() - began_s
-        return outcome
+    def _is_switch(self, piece: Piece) -> bool:
+        """Return whether another model, or other settings, apply from a piece on."""
+        is_new = not piece.is_replayed and self._new_activation(piece.owned, piece.batch)
+        return piece.is_activated or bool(is_new)
 
     def _activate(self, owned: Owned, batch: Batch) -> None:
         """Write an activation if model or settings change from this batch on."""
+        new = self._new_activation(owned, batch)
+        if new is None:
+            return
+        activation, model = new
+        configuration = self.rules.configuration
+        owned.state.activation = activation
+        owned.scorer.use(model, configuration)
+        record = self.encoder.activation(batch.partition, activation, configuration.detector.value)
+        self.transaction.send([record])
+        failpoint("after_activation")
+        log.info(
+            "activated",
+            detector=configuration.detector.value,
+            model=activation.model_id or None,
+            partition=batch.partition,
+            offset=activation.offset,
+        )
+
+    def _new_activation(self, owned: Owned, batch: Batch) -> tuple[Activation, Model | None] | None:
+        """Return what applies from this batch on; None where it applies already."""
         configuration = self.rules.configuration
         first = owned.state.activation is None and owned.state.live > 0
         model = self._suitable(owned.scorer.model if first else self.model or owned.scorer.model)
@@ -289,19 +325,8 @@ class PredictionLoop:
             activation.model_sha256,
             activation.settings_id,
         ):
-            return
-        owned.state.activation = activation
-        owned.scorer.use(model, configuration)
-        record = self.encoder.activation(batch.partition, activation, configuration.detector.value)
-        self.transaction.send([record])
-        failpoint("after_activation")
-        log.info(
-            "activated",
-            detector=configuration.detector.value,
-            model=activation.model_id or None,
-            partition=batch.partition,
-            offset=activation.offset,
-        )
+            return None
+        return activation, model
 
     def _suitable(self, model: Model | None) -> Model | None:
         takes = model is not None and self.rules.configuration.takes(model.detector)
@@ -319,8 +344,49 @@ class PredictionLoop:
 
     # -- transactions ------------------------------------------------------------------------------
 
+    def _commit_when_due(self) -> None:
+        """Commit; where there are threads, fold the records of the next poll meanwhile.
+
+        Not where a snapshot is due, which needs the committed state.
+        """
+        is_alone = self.settings.threads == 1 or bool(self.polling.held)
+        if is_alone or self._next_snapshot(is_committed=False):
+            self._commit()
+            return
+        batches = self.polling.poll_ahead()
+        if self.transaction.broken:
+            return
+        pieces = self._ready(batches)
+        if pieces is None:
+            self._commit()
+            self._poll_model()
+            self._take_all(batches)
+            return
+        positions = self._positions()
+        with self.pool.begun(pieces) as results:
+            self._commit_at(positions)
+            self._poll_model()  # before the results open the next transaction
+            for folded in results:
+                self._finish(folded)
+        self._report_snapshots()
+
+    def _ready(self, batches: Sequence[Batch]) -> list[Piece] | None:
+        """Return the pieces of batches, None where something has to be sent or awaited first."""
+        taken, failure = self._prepare(batches)
+        pieces = [piece for pieces in taken for piece in pieces]
+        is_simple = len(taken) == len(batches) and all(len(pieces) < 2 for pieces in taken)
+        if failure is not None or not is_simple or any(map(self._is_switch, pieces)):
+            return None
+        return pieces
+
     def _commit(self) -> None:
-        positions = {
+        """Commit the results of all folded records; then write a snapshot if it is due."""
+        self._commit_at(self._positions())
+        self._snapshot_due()
+
+    def _positions(self) -> dict[int, Position]:
+        """Return the positions of the partitions with results that are not committed."""
+        return {
             partition: Position(
                 owned.state.next_offset,
                 metadata(owned.state, self.dependencies.snapshots.folder.topic_id),
@@ -328,6 +394,9 @@ class PredictionLoop:
             for partition, owned in self.owned.items()
             if owned.dirty
         }
+
+    def _commit_at(self, positions: Mapping[int, Position]) -> None:
+        """Commit what has been sent: the results of the records before these positions."""
         outcomes = self.transaction.commit(positions)
         if positions:
             self.counters.add(COMMITS, 1, "committed")
@@ -343,18 +412,24 @@ class PredictionLoop:
         self.rejections.note(outcomes)
         for partition in positions:
             self.owned[partition].dirty = False
-        self._snapshot_due()
 
     def _snapshot_due(self) -> None:
         """Write a snapshot of one partition's committed state when it is due."""
-        savable = {
-            owned.progress.partition: owned for owned in self.owned.values() if owned.savable
-        }
-        progresses = (owned.progress for owned in savable.values())
-        interval_s = self.settings.snapshot_interval_s
-        if due := self.dependencies.snapshots.next_due(progresses, interval_s):
-            self._snapshot(savable[due.partition])
+        if due := self._next_snapshot(is_committed=True):
+            self._snapshot(self.owned[due.partition])
         self._report_snapshots()
+
+    def _next_snapshot(self, *, is_committed: bool) -> SnapshotProgress | None:
+        """Return the partition whose snapshot is due.
+
+        is_committed : False = it may be due after the next commit
+        """
+        savable = [
+            owned.progress
+            for owned in self.owned.values()
+            if owned.savable or (not is_committed and owned.dirty)
+        ]
+        return self.dependencies.snapshots.next_due(savable, self.settings.snapshot_interval_s)
 
     def _snapshot(self, owned: Owned, *, last: bool = False) -> None:
         """Write a snapshot of a committed state; a failure only makes the next replay longer."""
@@ -374,7 +449,7 @@ class PredictionLoop:
         self.counters.add(COMMITS, 1, "undecided" if in_doubt else "aborted")
         self.transaction.invalidate(in_doubt=in_doubt)
         self.owned.clear()
-        self._held.clear()
+        self.polling.held.clear()
 
     def _recover(self) -> None:
         self.transaction.recover()

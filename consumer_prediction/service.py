@@ -248,6 +248,7 @@ def _loop(
                 topic.topic_id,
                 settings.predict.group,
                 settings.predict.snapshots_kept,
+                settings.predict.checkpoint_days,
             )
         ),
         clock=time.monotonic,
@@ -284,6 +285,9 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
 
 
 def _log_schema(schema: MetSchema) -> None:
+    if schema.schema_id is None:
+        log.info("names of a record", **schema.facts)
+        return
     log.info("writer schema", schema_id=schema.schema_id, **schema.facts)
     if schema.unsupported:
         log.warning(

@@ -25,6 +25,8 @@ class Fitted(StrEnum):
 
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
+    PEER_GROUPS = "peer_groups"
+    RECONSTRUCTION = "reconstruction"
 
 
 def train(
@@ -74,6 +76,10 @@ def train(
             "--window-days", metavar="DAYS", help="train.window_days: only the newest days."
         ),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show reading and the loss of each pass on the terminal."),
+    ] = False,
     models_dir: Annotated[
         Path | None, typer.Option("--models-dir", metavar="DIR", help="models_dir")
     ] = None,
@@ -85,10 +91,12 @@ def train(
 
     def work(settings: Settings, stopping: Stopping) -> None:
         require_packages("training")
+        from consumer_training.progress import Watcher
         from consumer_training.service import Options, run
         from shared.operations.counters import Counters
 
-        run(settings, Options(once, wait_s, labels), Counters(), stopping)
+        watcher = Watcher(typer.echo) if watch else None
+        run(settings, Options(once, wait_s, labels, watcher), Counters(), stopping)
 
     flags = given(
         detector=detector,

@@ -20,6 +20,7 @@ import structlog
 
 from consumer_training import pictures
 from consumer_training.evaluation import evaluate
+from consumer_training.progress import ReadProgress, Watcher
 from consumer_training.reading.history import MAX_SERIES, History
 from consumer_training.reading.topic import KafkaTopic, input_decoder
 from consumer_training.report import (
@@ -49,12 +50,14 @@ log = structlog.get_logger()
 
 POLL_S = 2.0
 LOG_WAITING_EVERY_S = 30.0
-LOG_READING_EVERY_S = 10.0
 LONGEST_WAIT_S = 30.0
 """Longer than any call waits for an answer: a run that fails later did get answers meanwhile."""
 
 GROWING = 0.02
 """The first model waits while the topic grows by more than this share between two checks."""
+
+OF_FIT = ("peers", "reconstruction")
+"""Facts of a fit that manifest and report have, where the detector has them."""
 
 _LIBRARIES = ("lapwing", "numpy", "scikit-learn", "numba")
 
@@ -94,11 +97,13 @@ class Options:
     once   : train once, on the records present at the start, and exit
     wait_s : give up after waiting this long for enough data; None = never
     labels : file with labelled anomalies, for the evaluation
+    watcher : shows progress on the terminal; None = it is only logged
     """
 
     once: bool = False
     wait_s: float | None = None
     labels: Path | None = None
+    watcher: Watcher | None = None
 
 
 def run(
@@ -199,6 +204,7 @@ class TrainingService:
             "sampling": history.sampling(),
             "seeds": trained.facts["seeds"],
         }
+        figures |= {name: trained.facts[name] for name in OF_FIT if name in trained.facts}
         labels, entities = self.labels, figures["per_entity"]
         if labels is not None and not any(find(labels, name) for name in entities):
             log.warning(
@@ -208,7 +214,9 @@ class TrainingService:
                 entities=list(entities)[:3],
             )
         summary = {
-            name: value for name, value in figures.items() if name not in ("per_entity", "sampling")
+            name: value
+            for name, value in figures.items()
+            if name not in ("per_entity", "sampling", *OF_FIT)
         }
         facts = trained.facts | {
             "input": {
@@ -330,7 +338,9 @@ class TrainingService:
         start, half of the entities at a time less.
         """
         began_s = self.dependencies.monotonic()
-        progress = _Progress(self.dependencies.monotonic, history, start, end)
+        progress = ReadProgress(
+            self.dependencies.monotonic, history, start, end, self.options.watcher
+        )
         for batch in self.dependencies.topic.read(start, end):
             history.add(batch)
             self.counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
@@ -372,6 +382,7 @@ class TrainingService:
             self.settings.trained_detector,
             self.settings.features,
             self.settings.train,
+            None if self.options.watcher is None else self.options.watcher.epoch,
         )
         seconds = self.dependencies.monotonic() - began_s
         self.counters.observe(FIT_SECONDS, seconds)
@@ -392,6 +403,12 @@ class TrainingService:
                 "models of several seeds do not agree: train on more rows",
                 least_rank_correlation=seeds["least_rank_correlation"],
                 seeds=seeds["seeds"],
+            )
+        if peers := trained.facts.get("peers"):
+            log.info(
+                "peer groups",
+                sizes=[group["entities"] for group in peers["groups"]][:20],
+                entities_without_peers=peers["entities_without_peers"],
             )
         if facts["entities"] == 1:
             log.warning("the model was trained on one entity only")
@@ -419,37 +436,6 @@ class TrainingService:
             entities_without_picture=without,
             seconds=round(self.dependencies.monotonic() - began_s, 2),
         )
-
-
-class _Progress:
-    """Logs how far reading has come."""
-
-    def __init__(
-        self,
-        clock: Callable[[], float],
-        history: History,
-        start: Mapping[int, int] | None,
-        end: Mapping[int, int],
-    ) -> None:
-        self.records = 0
-        self._clock = clock
-        self._history = history
-        self._began_s = self._logged_s = clock()
-        # the log may have lost its first records: then more is read than there is
-        self._total = max(sum(end.values()) - sum((start or {}).values()), 1)
-
-    def count(self, records: int) -> None:
-        self.records += records
-        now_s = self._clock()
-        if now_s - self._logged_s >= LOG_READING_EVERY_S:
-            self._logged_s = now_s
-            log.info(
-                "reading",
-                records=self.records,
-                percent=round(min(100.0 * self.records / self._total, 100.0), 1),
-                records_per_s=round(self.records / max(now_s - self._began_s, 1e-3)),
-                events_read=len(self._history),
-            )
 
 
 def _read_labels(path: Path | None) -> Windows | None:

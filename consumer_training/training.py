@@ -12,14 +12,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumer_training.estimators import fit, seeded_rows
+from consumer_training.fitting.estimators import NO_ENTITIES, fit
+from consumer_training.fitting.peer_groups import (
+    LEAST_PEERS,
+    PARTS,
+    NoPeers,
+    peer_facts,
+)
+from consumer_training.fitting.reconstruction import NoCommonMetrics, Watch
+from consumer_training.fitting.sampling import seeded_rows
 from consumer_training.reading.history import Rows
 from consumer_training.reading.reservoir import ALARMED, LABELLED, USABLE
 from shared.errors import LapwingError
 from shared.events import Detector
-from shared.features.vectors import FEATURE_NAMES
+from shared.features.vectors import FEATURE_NAMES, Calendar
+from shared.kernels.clock import Zone
+from shared.kernels.trained.peers import FIRST_METRIC
 from shared.kernels.units import DAY_MS
-from shared.models.model import Forest, Model, Svm, calibrate
+from shared.models.model import Member, Model, calibrate
+from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
+from shared.models.value_rows import list_entities, local_hours, numbers_of, value_rows
 from shared.settings import FeatureSettings, TrainSettings
 from shared.wording import iso
 
@@ -33,6 +46,9 @@ SEEDS = 3
 
 COMPARED_ROWS = 20_000
 """Held-out rows at most that the seeds are compared on."""
+
+MOST_METRICS = {Detector.PEER_GROUPS: 256, Detector.RECONSTRUCTION: 64}
+"""Metrics at most that a detector of values sees: those with the most training rows."""
 
 AGREEMENT = 0.8
 """Least rank correlation at which seeds agree."""
@@ -74,10 +90,15 @@ class Trained:
 
 
 def train(
-    rows: Rows, detector: Detector, features: FeatureSettings, settings: TrainSettings
+    rows: Rows,
+    detector: Detector,
+    features: FeatureSettings,
+    settings: TrainSettings,
+    watch: Watch | None = None,
 ) -> Trained:
     """Fit one model over all series.
 
+    watch  : is called after each pass over the rows, where the fit takes several
     raises : TooFewRows; RefusedRows that says what is wrong with the rows
 
     Memory: 8 d bytes for each sampled row, a few times.
@@ -86,35 +107,77 @@ def train(
     counts = _training_rows(rows, part)
     left_out = {name: sampled for name, (used, sampled) in counts.items() if used == 0}
     _check_usable(rows)
-    X = rows.features[part == TRAIN]
+    seen = describe(rows, part, detector, features)
+    X = seen.X[part == TRAIN]
     if len(X) < settings.min_rows:
         raise TooFewRows(len(X), settings.min_rows, len(left_out))
-    _check_varied(X)
-    estimator, member = fit(detector, X, settings)
+    _check_varied(X[:, FIRST_METRIC:] if detector.sees_values else X)
+    estimator, member = _fitted(detector, X, settings, seen.entities, watch)
     trained_scores = member.score(X)
-    metrics = tuple(
-        name
-        for column, name in enumerate(rows.metrics)
-        if not np.isnan(rows.values[part == TRAIN, column]).all()
-    )
     model = Model(
         sha256="",
         version=iso(int(rows.time_ms[part == TRAIN].max()), finest="seconds"),
         detector=detector,
-        metrics=metrics,
-        usual=np.median(X, axis=0),
+        metrics=seen.metrics,
+        usual=np.empty(0) if detector.sees_values else np.median(X, axis=0),
         member=member,
         threshold=_threshold(trained_scores, settings),
         calibration=calibrate(trained_scores),
     )
     scores = np.full(len(rows), np.nan)
     scores[part == TRAIN] = trained_scores
-    scores[part == TEST] = model.score(rows.features[part == TEST])
-    facts = _facts(rows, part, features, settings, detector, counts, metrics)
-    held_out = rows.features[part == TEST]
-    facts["seeds"] = compare_seeds(detector, X, held_out, settings, member)
+    held_out = seen.X[part == TEST]
+    scores[part == TEST] = model.score(held_out)
+    facts = _facts(rows, part, features, settings, detector, counts, seen.metrics)
+    facts["seeds"] = compare_seeds(detector, X, held_out, settings, member, seen.entities)
+    if isinstance(member, Peers):
+        facts["peers"] = peer_facts(member, [name for name, _ in rows.series], seen.metrics)
+    if isinstance(member, Reconstruction):
+        facts["reconstruction"] = estimator
     canary = X[_canary_rows(trained_scores)].copy()
     return Trained(model, estimator, rows, part, scores, left_out, facts, canary)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRows:
+    """Rows as the detector sees them.
+
+    X        : float64 (n, d)
+    metrics  : (M,) with values in the training part
+    entities : uint64 (E,)  what NUMBER in X refers to; none unless the detector sees values
+    """
+
+    X: Floats
+    metrics: tuple[str, ...]
+    entities: npt.NDArray[np.uint64]
+
+
+def describe(
+    rows: Rows, part: npt.NDArray[np.uint8], detector: Detector, features: FeatureSettings
+) -> SeenRows:
+    """Return all rows as the detector sees them.
+
+    part : uint8 (n,)  from ``split``
+    """
+    reported = (~np.isnan(rows.values[part == TRAIN])).sum(axis=0)
+    columns = np.flatnonzero(reported)
+    if not detector.sees_values:
+        names = tuple(rows.metrics[column] for column in columns)
+        return SeenRows(rows.features, names, NO_ENTITIES)
+    most = np.argsort(-reported[columns], kind="stable")[: MOST_METRICS[detector]]
+    columns = np.sort(columns[most])
+    trained = [
+        name
+        for (name, _), low, high in zip(rows.series, rows.bounds, rows.bounds[1:], strict=False)
+        if (part[low:high] == TRAIN).any()
+    ]
+    entities = list_entities(trained)
+    numbers = numbers_of([name for name, _ in rows.series], entities)
+    calendar = Calendar.from_settings(features)
+    hours = local_hours(rows.time_ms, Zone(calendar.transitions_ms, calendar.offsets_ms))
+    owners = np.repeat(numbers, np.diff(rows.bounds))
+    X = value_rows(owners, hours, rows.values, columns.tolist())
+    return SeenRows(X, tuple(rows.metrics[column] for column in columns), entities)
 
 
 def split(rows: Rows, settings: TrainSettings) -> npt.NDArray[np.uint8]:
@@ -137,13 +200,19 @@ def split(rows: Rows, settings: TrainSettings) -> npt.NDArray[np.uint8]:
 
 
 def compare_seeds(
-    detector: Detector, X: Floats, held_out: Floats, settings: TrainSettings, first: Forest | Svm
+    detector: Detector,
+    X: Floats,
+    held_out: Floats,
+    settings: TrainSettings,
+    first: Member,
+    entities: npt.NDArray[np.uint64] = NO_ENTITIES,
 ) -> dict[str, Any]:
     """Fit more models by other seeds; say whether they rank held-out rows alike.
 
     X        : float64 (n, d)  training rows
     held_out : float64 (k, d)  none = the training rows are ranked
     first    : the model by ``train.seed``
+    entities : what the rows' numbers refer to, where the detector sees values
     returns  : seeds, the least rank correlation of any two, and whether it reaches AGREEMENT
     """
     ranked = held_out if len(held_out) else X
@@ -152,8 +221,11 @@ def compare_seeds(
     scores = [first.score(ranked)]
     for seed in seeds[1:]:
         chosen = X[seeded_rows(len(X), max(len(X) * 4 // 5, 2), seed)]
-        _, member = fit(detector, chosen, settings.model_copy(update={"seed": seed}))
-        scores.append(member.score(ranked))
+        other = settings.model_copy(update={"seed": seed})
+        try:
+            scores.append(fit(detector, chosen, other, entities)[1].score(ranked))
+        except (NoPeers, NoCommonMetrics):
+            scores.append(np.zeros(len(ranked)))
     ranks = [_ranks(one) for one in scores]
     least = min(_correlation(ranks[a], ranks[b]) for a in range(SEEDS) for b in range(a + 1, SEEDS))
     return {
@@ -162,6 +234,23 @@ def compare_seeds(
         "least_rank_correlation": round(least, 4),
         "agree": bool(least >= AGREEMENT),
     }
+
+
+def _fitted(
+    detector: Detector,
+    X: Floats,
+    settings: TrainSettings,
+    entities: npt.NDArray[np.uint64],
+    watch: Watch | None,
+) -> tuple[Any, Member]:
+    """Fit the detector.
+
+    raises : RefusedRows where no entities are alike, or too few metrics vary
+    """
+    try:
+        return fit(detector, X, settings, entities, watch)
+    except (NoPeers, NoCommonMetrics) as error:
+        raise RefusedRows(str(error)) from error
 
 
 def _ranks(scores: Floats) -> Floats:
@@ -188,7 +277,8 @@ def _check_usable(rows: Rows) -> None:
 
 def _check_varied(X: Floats) -> None:
     """Refuse rows of which a model would learn nothing: it would flag every other row."""
-    if not X.std(axis=0).max() > 0.0:
+    first = X[0]
+    if ((first == X) | (np.isnan(X) & np.isnan(first))).all():
         raise RefusedRows(
             f"all {len(X)} training rows look alike (the metrics are constant): a model would flag"
             " every row that differs; the last model stays in use. Train on metrics that vary"
@@ -229,15 +319,13 @@ def _facts(
     counts: dict[str, tuple[int, int]],
     metrics: tuple[str, ...],
 ) -> dict[str, Any]:
-    forest = {"trees": settings.trees, "samples": settings.samples}
-    svm = {"nu": settings.nu, "gamma": settings.gamma, "rows": settings.svm_rows}
     trained = rows.time_ms[part == TRAIN]
     left_out = {name: sampled for name, (used, sampled) in counts.items() if used == 0}
     return {
         "seed": settings.seed,
         "contamination": settings.contamination,
         "threshold_fixed": settings.threshold is not None,
-        "parameters": forest if detector is Detector.ISOLATION_FOREST else svm,
+        "parameters": _parameters(detector, settings),
         "feature_settings": {"timezone": features.timezone, "names": list(FEATURE_NAMES)},
         "training": {
             "split": settings.split,
@@ -256,3 +344,13 @@ def _facts(
             "metrics_without_values": [name for name in rows.metrics if name not in metrics],
         },
     }
+
+
+def _parameters(detector: Detector, settings: TrainSettings) -> dict[str, Any]:
+    if detector is Detector.ISOLATION_FOREST:
+        return {"trees": settings.trees, "samples": settings.samples}
+    if detector is Detector.PEER_GROUPS:
+        return {"least_peers": LEAST_PEERS, "parts_of_day": PARTS}
+    if detector is Detector.RECONSTRUCTION:
+        return {"form": settings.reconstruction}
+    return {"nu": settings.nu, "gamma": settings.gamma, "rows": settings.svm_rows}

@@ -35,8 +35,9 @@ def dashboard(
 ) -> None:
     """Serve the page: what is anomalous now, why, and what it was like before.
 
-    Reads the topics of scores, anomalies and dead letters without a consumer group. Writes nothing
-    to Kafka. The history lies in a file in state_dir, and is rebuilt from the topics if it is lost.
+    Reads the topics of scores, anomalies, incidents, activations and dead letters without a
+    consumer group, and the models folder. Writes nothing to Kafka. The history lies in a file in
+    state_dir, and is rebuilt from the topics if it is lost.
     """
     flags = given(dashboard=given(host=host, port=port))
     raise typer.Exit(serve("dashboard", Overrides.of(context, config), flags, _work))

@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from dashboard.history.store import Changes
@@ -20,10 +21,10 @@ HEARTBEAT_S = 15.0
 TICK_S = 0.25
 """Least time between two updates of points: four a second."""
 
-VIEWS = ("fleet", "entity", "anomaly", "pipeline")
+VIEWS = ("fleet", "entity", "anomaly", "incidents", "pipeline", "models")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """One server-sent event.
 
@@ -35,8 +36,9 @@ class Event:
     data: Mapping[str, Any]
     entities: frozenset[str] | None = None
 
+    @cached_property
     def text(self) -> str:
-        """Return the event as it is sent."""
+        """The event as it is sent: written once, however many pages get it."""
         data = json.dumps(self.data, ensure_ascii=False)
         return f"id: {self.number}\nevent: {self.kind}\ndata: {data}\n\n"
 
@@ -56,7 +58,7 @@ class Subscriber:
 
     def wants(self, event: Event) -> bool:
         """Return whether the view shows what the event is about."""
-        if event.kind == "anomaly":
+        if event.kind in ("anomaly", "incident"):
             return True
         if self.view in ("entity", "anomaly"):
             return event.entities is None or self.entity in event.entities
@@ -129,7 +131,7 @@ class Hub:
                     continue
                 if event is None:
                     return
-                yield event.text()
+                yield event.text
                 if event.kind == "reload":
                     return
         finally:
@@ -146,6 +148,8 @@ class Hub:
     def _take(self, changes: Changes) -> None:
         for record in changes.anomalies:
             self._send("anomaly", record, frozenset([record["entity"]]))
+        for incident in changes.incidents:
+            self._send("incident", incident, frozenset(incident["entities"]))
         self._pending |= changes.entities
         self._scored += changes.scored
         self._clock_ms = changes.clock_ms

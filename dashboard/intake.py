@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import structlog
 
 from dashboard.history.results import Arrived, Stream, decode
 from dashboard.history.store import Store, is_full
 from dashboard.hub import Hub
+from dashboard.watch import Watch
 from shared.errors import LapwingError
 from shared.kafka import Admin, Reader
 from shared.registry import Registry
@@ -33,7 +34,6 @@ MOST_RECORDS = 20_000
 
 RETRY_S = 2.0
 CLOSE_S = 2.0
-LAG_EVERY_S = 2.0
 
 
 class Follower:
@@ -48,7 +48,9 @@ class Follower:
         self.topic: str = getattr(settings.topics, stream)
         self.problem = "it has not been read yet"
         self.positions: dict[int, int] = {}
+        self.partitions = 0
         self.undecodable = 0
+        self._is_outdated = False
         self._intake = intake
         self._registry = Registry(settings.registry)
         self.thread = threading.Thread(target=self._run, name=f"read {self.topic}", daemon=True)
@@ -61,11 +63,10 @@ class Follower:
                 generation = self._intake.generation
                 self.positions = {}
             try:
-                reader = Reader(self.settings)
-                start = self._start(reader)
+                start = self._start()
                 self.problem, said = "", ""
                 must_end = partial(self._must_end, generation)
-                for batch in reader.follow(self.topic, start, stopping=must_end):
+                for batch in Reader(self.settings).follow(self.topic, start, stopping=must_end):
                     arrived = decode(batch, self.stream, self._registry.schema)
                     self._count_undecodable(arrived)
                     self._intake.put(arrived, generation)
@@ -74,23 +75,34 @@ class Follower:
                 if self._intake.stopping.is_set():
                     return
                 self.problem = str(error)
+                self.partitions = 0
                 if self.problem != said:
                     said = self.problem
                     log.warning("topic cannot be read", topic=self.topic, because=said)
                 self._intake.stopping.wait(RETRY_S)
 
     def _must_end(self, generation: int) -> bool:
-        return self._intake.stopping.is_set() or generation != self._intake.generation
+        return (
+            self._is_outdated
+            or self._intake.stopping.is_set()
+            or generation != self._intake.generation
+        )
 
-    def _start(self, reader: Reader) -> dict[int, int]:
+    def begin_again(self) -> None:
+        """Read on with all partitions that the topic has by then."""
+        log.info("topic has other partitions, reading all of them", topic=self.topic)
+        self._is_outdated = True
+
+    def _start(self) -> dict[int, int]:
         """Return where to read on; forget positions in a topic that was recreated or shortened."""
+        self._is_outdated = False
         admin = Admin(self.settings)
         try:
             topic_id = admin.topic_id(self.topic)
             low, high = admin.bounds(self.topic)
         finally:
             admin.close()
-        if self._intake.is_other_topic(self.topic, topic_id):
+        if self._intake.is_other_topic(self.topic, topic_id, self.stream):
             self.positions = {}
         stored = self._intake.offsets(self.topic)
         start = {}
@@ -115,6 +127,7 @@ class Follower:
                 offset = first
             start[partition] = offset
         self.positions = dict(start)
+        self.partitions = len(start)
         return start
 
     def _count_undecodable(self, arrived: Arrived) -> None:
@@ -137,19 +150,18 @@ class Intake:
         self.stopping = threading.Event()
         self.problem = ""
         self.generation = store.generation
-        self.lag: Mapping[str, Any] = {"problem": "it has not been read yet"}
         self._lock = threading.Lock()
         self._queue: queue.Queue[tuple[int, Arrived]] = queue.Queue(QUEUED_BATCHES)
-        streams: tuple[Stream, ...] = ("scores", "anomalies", "dead_letters")
+        streams: tuple[Stream, ...] = get_args(Stream)
         self.followers = [Follower(settings, stream, self) for stream in streams]
         self._failure: BaseException | None = None
         self._writer = threading.Thread(target=self._write, name="write history", daemon=True)
-        self._lag_reader = threading.Thread(target=self._watch, name="read lag", daemon=True)
+        self.watch = Watch(settings, self.followers, self.stopping)
 
     def start(self) -> None:
         """Begin to read."""
         self._writer.start()
-        self._lag_reader.start()
+        self.watch.thread.start()
         for follower in self.followers:
             follower.thread.start()
 
@@ -162,7 +174,7 @@ class Intake:
                 continue
             return
 
-    def is_other_topic(self, topic: str, topic_id: str) -> bool:
+    def is_other_topic(self, topic: str, topic_id: str, stream: Stream) -> bool:
         """Remember a topic's id; return whether another topic of this name was read before.
 
         Its positions are forgotten then.
@@ -175,7 +187,7 @@ class Intake:
             if not known:
                 return False
             log.warning("topic was recreated, reading it from the start", topic=topic)
-            self.store.forget_offsets(topic)
+            self.store.forget_offsets(topic, stream)
             return True
 
     def offsets(self, topic: str) -> dict[int, int]:
@@ -197,7 +209,8 @@ class Intake:
                 for follower in self.followers
             ],
             "input": self.settings.topics.input,
-            "lag": self.lag,
+            "lag": self.watch.lag,
+            "latency": self.watch.latency.status(),
             "problem": self.problem,
             "rebuilt": self.store.rebuilt,
             "clients": len(self.hub.subscribers),
@@ -273,6 +286,8 @@ class Intake:
                     self.generation = self.store.generation
                 return
             self.problem = ""
+            for batch in batches:
+                self.watch.latency.add(batch)
             self.hub.publish(changes)
             return
 
@@ -281,19 +296,6 @@ class Intake:
             log.warning("disk full, the history waits", file=str(self.store.path))
         self.problem = f"no space left for {self.store.path}; free some, the page then goes on"
         self.stopping.wait(RETRY_S)
-
-    def _watch(self) -> None:
-        """Read the predictors' lag every few seconds."""
-        group, topic = self.settings.predict.group, self.settings.topics.input
-        admin = Admin(self.settings)
-        while not self.stopping.is_set():
-            try:
-                by_partition = {str(p): lag for p, lag in sorted(admin.lag(group, topic).items())}
-                self.lag = {"partitions": by_partition, "problem": ""}
-            except LapwingError as error:
-                self.lag = {"problem": str(error)}
-            self.stopping.wait(LAG_EVERY_S)
-        admin.close()
 
 
 _TEMPORARY = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN"}

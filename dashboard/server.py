@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -18,20 +19,39 @@ from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from dashboard.access import Access, problem
-from dashboard.api import Pipeline, add_routes
 from dashboard.history.queries import History
 from dashboard.history.retention import Retention
 from dashboard.history.store import Store
 from dashboard.hub import Hub
 from dashboard.intake import Intake
+from dashboard.model_reports import ModelReports
+from dashboard.routes.api import Pipeline, add_routes
+from dashboard.routes.api_incidents import add_incidents, add_models
+from dashboard.routes.shared_answers import SharedAnswers
 from shared.errors import ConfigError
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/entity/{name:path}", "/anomaly/{event_id}", "/pipeline")
+PAGES = (
+    "/",
+    "/entity/{name:path}",
+    "/anomaly/{event_id}",
+    "/incidents",
+    "/incident/{incident_id}",
+    "/pipeline",
+    "/models",
+    "/model/{sha256}",
+)
 """Routes of the page; each of them is ``index.html``, which shows the view."""
+
+SWITCH_S = 0.0005
+"""How long a busy thread keeps the interpreter from others; Python's own 5 ms is ten times as long.
+
+SQLite gives the interpreter up at every row, so an answer waits for it a hundred times while the
+readers decode.
+"""
 
 LOOK_S = 0.1
 GRACE_S = 2
@@ -77,7 +97,11 @@ def make_app(
         why = ready()
         return problem(503, why) if why else Response(status_code=204)
 
-    add_routes(app, history, hub, pipeline, access)
+    group, topic = settings.predict.group, settings.topics.input
+    shared = SharedAnswers(history.version)
+    add_routes(app, history, hub, pipeline, access, shared, (group, topic))
+    add_incidents(app, history, shared)
+    add_models(app, history, ModelReports(settings.models_dir), group, topic)
     for route in PAGES:
         app.add_api_route(route, _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -89,6 +113,7 @@ def run(settings: Settings, stopping: Callable[[], bool]) -> None:
 
     raises : ConfigError when the address cannot be used or the history cannot be written
     """
+    sys.setswitchinterval(SWITCH_S)
     wanted = settings.dashboard
     listener = _listen(wanted.host, wanted.port)
     with contextlib.closing(listener):

@@ -20,6 +20,8 @@ from dashboard.__main__ import dashboard
 from lapwing import __version__
 from lapwing.commands.backtest import backtest
 from lapwing.commands.demo import demo
+from lapwing.commands.explain import explain
+from lapwing.commands.export import export
 from lapwing.commands.incidents import incidents_app
 from lapwing.commands.inspect import inspect
 from lapwing.commands.options import Json, example
@@ -128,6 +130,8 @@ for command, line in (
     (demo, "lapwing demo --once --fleet 20"),
     (backtest, "lapwing backtest --fleet 20 --compare threshold=1.5"),
     (inspect, "lapwing inspect --topic plant.readings"),
+    (explain, "lapwing explain 3:1024 --picture why.svg"),
+    (export, "lapwing export anomalies --to anomalies.parquet"),
 ):
     app.command(epilog=example(line))(command)
 

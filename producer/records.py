@@ -6,6 +6,7 @@ Invariant: a chunk of the stream becomes one Outgoing, without an object per eve
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 import schemas
@@ -47,6 +48,36 @@ def event_schema(metrics: Sequence[str]) -> str:
 def _field(metric: str) -> dict[str, object]:
     doc = f"Column {metric} of the replayed files, in their unit. Null = not measured."
     return {"name": metric, "type": ["null", "double"], "default": None, "doc": doc}
+
+
+class JsonRecordMaker:
+    """Encodes chunks of one stream as JSON objects; the record key is the entity."""
+
+    def __init__(self, topic: str, metrics: Sequence[str], entities: Sequence[str]) -> None:
+        self.topic = topic
+        self._metrics = [f",{json.dumps(metric)}:" for metric in metrics]
+        self._heads = [
+            f"{{{json.dumps(ENTITY_FIELD)}:{json.dumps(name)},{json.dumps(TIME_FIELD)}:"
+            for name in entities
+        ]
+        self._names = Blob.join([name.encode() for name in entities])
+
+    def __call__(self, chunk: Stream) -> Outgoing:
+        """Return the records of a chunk, in its order; a missing value is null."""
+        values = [
+            self._record(entity, time_ms, row)
+            for entity, time_ms, row in zip(
+                chunk.entity.tolist(), chunk.time_ms.tolist(), chunk.values.tolist(), strict=True
+            )
+        ]
+        return Outgoing(self.topic, Blob.join(values), select(self._names, chunk.entity))
+
+    def _record(self, entity: int, time_ms: int, row: Sequence[float]) -> bytes:
+        cells = [
+            name + ("null" if math.isnan(value) else json.dumps(value))
+            for name, value in zip(self._metrics, row, strict=True)
+        ]
+        return f"{self._heads[entity]}{time_ms}{''.join(cells)}}}".encode()
 
 
 class RecordMaker:

@@ -14,10 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from producer.loop import Destination, Monitoring, Replay
+from producer.loop import Destination, Maker, Monitoring, Replay
 from producer.pacing import ConsumerPace, parse_groups
 from producer.progress import open_progress
-from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
+from producer.records import (
+    ENTITY_FIELD,
+    TIME_FIELD,
+    JsonRecordMaker,
+    RecordMaker,
+    event_schema,
+)
 from producer.replay import Schedule, plan
 from producer.sources import Source, SourceOptions, check_times, open_source
 from shared.errors import ConfigError, SchemaRefused, TransportError
@@ -126,7 +132,10 @@ def run(
         _write_labels(options.labels, source)
     _warn_of_times(source, settings, log)
     text = event_schema(source.stream.metrics)
-    _check_readable(text, settings, log)
+    if settings.input.format == "json":
+        _check_readable_json(source.stream.metrics, settings, log)
+    else:
+        _check_readable(text, settings, log)
     health = Health()
     retry = Retry(Outage(settings.outage_deadline_s, counters, health=health), stopping)
     with TelemetryServer(settings.telemetry, counters, health):
@@ -157,13 +166,12 @@ def _replay(job: _Job, schema_text: str) -> Summary:
     admin = Admin(settings)
     retry(partial(_check_topic, admin, settings))
     schedule = _schedule(job, admin)
-    schema_id = retry(partial(_schema_id, settings, schema_text, job.log))
+    maker = _maker(job, schema_text)
     publisher = Publisher(_with_message_timeout(settings), stopping=retry.stopping)
     started_s = retry.outage.clock()
     _log_begin(job, schedule)
     total = None if schedule.stop is None else schedule.stop - schedule.start
     with open_progress(job.log, total, started_s) as progress:
-        maker = RecordMaker(settings.topics.input, schema_id or 0, source.stream.entities)
         replay = Replay(
             source.stream,
             schedule,
@@ -173,7 +181,7 @@ def _replay(job: _Job, schema_text: str) -> Summary:
         )
         gc.freeze()
         try:
-            if schema_id is not None:
+            if not retry.stopping():
                 replay.run()
         finally:
             seconds = retry.outage.clock() - started_s
@@ -189,6 +197,15 @@ def _replay(job: _Job, schema_text: str) -> Summary:
             retriable=False,
         )
     return summary
+
+
+def _maker(job: _Job, schema_text: str) -> Maker:
+    """Return the encoder of the records; registers the schema of Avro records."""
+    topic, stream = job.settings.topics.input, job.source.stream
+    if job.settings.input.format == "json":
+        return JsonRecordMaker(topic, stream.metrics, stream.entities)
+    schema_id = job.retry(partial(_schema_id, job.settings, schema_text, job.log))
+    return RecordMaker(topic, schema_id or 0, stream.entities)
 
 
 def _schedule(job: _Job, admin: Admin) -> Schedule:
@@ -310,6 +327,31 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
         ) from unfit
     if fields.left_out:
         log.warning("columns that predictors ignore", columns=fields.facts["left_out"])
+
+
+def _check_readable_json(metrics: Sequence[str], settings: Settings, log: Logger) -> None:
+    """Warn about columns that predictors with these settings ignore.
+
+    raises : ConfigError when they could not read any record
+    """
+    from shared.decode.field_choice import UnsupportedSchema
+    from shared.decode.json.choice import choose_names
+
+    names = (ENTITY_FIELD, TIME_FIELD, *metrics)
+    try:
+        choice = choose_names(names, settings.input)
+        if not choice.metrics:
+            raise UnsupportedSchema("input.include and input.exclude leave no metric")
+        if choice.time != TIME_FIELD or settings.input.time_unit != "ms":
+            raise UnsupportedSchema("the replay needs input.time_unit=ms")
+    except UnsupportedSchema as unfit:
+        raise ConfigError(
+            f"predictors with these settings could not read the replay's records: {unfit}; the"
+            f" replay writes the entity into {ENTITY_FIELD!r} and the time into {TIME_FIELD!r}"
+        ) from unfit
+    if choice.left_out:
+        ignored = ", ".join(f"{name} ({why})" for name, why in choice.left_out.items())
+        log.warning("columns that predictors ignore", columns=ignored)
 
 
 def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> Summary:

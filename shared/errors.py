@@ -16,6 +16,7 @@ LapwingError
 │   ├── PartitionerMismatch    a key is in another partition than input.partitioner computes
 │   ├── SchemaNotAllowed       a writer schema is not in input.schema_fingerprints
 │   └── NewerVersion           a newer version of this code wrote a position or a snapshot
+├── NotComparable          a verdict cannot be computed again: other state version or history
 ├── ArtifactMissing        no model has been published yet
 ├── ArtifactRefused        a model failed a check; the last good model is kept
 └── SnapshotRefused        a snapshot failed a check; an older one or a replay replaces it
@@ -107,6 +108,10 @@ class SchemaNotAllowed(GuardError):
 
 class NewerVersion(GuardError):
     """A position or a snapshot was written by a newer version of this code."""
+
+
+class NotComparable(LapwingError):
+    """A verdict was computed by another state version, or under another history."""
 
 
 class ArtifactMissing(LapwingError):

@@ -26,6 +26,8 @@ class Detector(StrEnum):
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
+    PEER_GROUPS = "peer_groups"
+    RECONSTRUCTION = "reconstruction"
     TIME_OF_DAY = "time_of_day"
     JUMP = "jump"
     COURSE = "course"
@@ -34,8 +36,16 @@ class Detector(StrEnum):
     @property
     def is_trained(self) -> bool:
         """Whether it is a trained model alone."""
-        return self in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
+        return self in _TRAINED
 
+    @property
+    def sees_values(self) -> bool:
+        """Whether it is a trained model of the metrics' values, not of the fold's views."""
+        return self in _OF_VALUES
+
+
+_OF_VALUES = (Detector.PEER_GROUPS, Detector.RECONSTRUCTION)
+_TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM, *_OF_VALUES)
 
 REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jump"}
 """Former names of detectors, and their replacements."""
@@ -128,6 +138,10 @@ class Reason(IntEnum):
     ENTITY_INVALID = 11
     TOO_MANY_ENTITIES = 12
     TIME_INVALID = 13
+    NOT_JSON = 14
+    RECORD_UNFIT = 15
+    TOO_MANY_NAMES = 16
+    METRIC_INVALID = 17
 
     @property
     def code(self) -> str:
@@ -160,6 +174,17 @@ _SENTENCES = {
     Reason.TIME_INVALID: (
         "the event time is no time: not ISO 8601 (input.time_unit=iso), or a number that is not"
         " finite"
+    ),
+    Reason.NOT_JSON: "the record is not one JSON object whose names are unique",
+    Reason.RECORD_UNFIT: (
+        "the record does not hold the entity, the event time and at least one metric"
+    ),
+    Reason.TOO_MANY_NAMES: (
+        "the partition has 4,096 names of metrics, and the record brings further ones"
+    ),
+    Reason.METRIC_INVALID: (
+        "the metric's name (input.metric_field) is empty, longer than 256 bytes, not UTF-8 or holds"
+        " unprintable characters"
     ),
     Reason.TOO_MANY_ENTITIES: (
         "the partition held predict.max_entities entities; since then the longest silent gives way"

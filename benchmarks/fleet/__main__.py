@@ -72,7 +72,11 @@ def variants() -> list[Variant]:
         Variant(f"ensemble + {detector.value.replace('_', ' ')}", Detector.ENSEMBLE, detector)
         for detector in TRAINED
     ]
-    alone = [detector for detector in Detector if detector is not Detector.ENSEMBLE]
+    alone = [
+        detector
+        for detector in Detector
+        if detector is not Detector.ENSEMBLE and not detector.sees_values
+    ]
     return found + [
         Variant(
             f"{detector.value.replace('_', ' ')} alone",

@@ -71,7 +71,7 @@ def unpack(packed: bytes) -> Points:
 
 def ordered(parts: Sequence[Points]) -> Points:
     """Join points of one series in order of time; of equal times the one that came last stays."""
-    points = np.concatenate([np.empty(0, POINT), *parts])
+    points = _joined(parts)
     times = points["time_ms"]
     if len(times) < 2 or bool((np.diff(times) > 0).all()):
         return points
@@ -79,6 +79,18 @@ def ordered(parts: Sequence[Points]) -> Points:
     last = np.append(np.diff(points["time_ms"]) > 0, True)
     kept: Points = points[last]
     return kept
+
+
+def _joined(parts: Sequence[Points]) -> Points:
+    """Join points; copying into one array is much faster than ``concatenate`` of records."""
+    if len(parts) == 1:
+        return parts[0]
+    points = np.empty(sum(map(len, parts)), POINT)
+    end = 0
+    for part in parts:
+        points[end : end + len(part)] = part
+        end += len(part)
+    return points
 
 
 def of_tail(tail: npt.NDArray[np.void]) -> Points:

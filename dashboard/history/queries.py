@@ -19,6 +19,7 @@ import numpy as np
 
 from dashboard.history import points as forms
 from dashboard.history.decimation import gaps, m4, usual_interval_ms
+from dashboard.history.incidents import escaped
 from dashboard.history.store import Store
 from dashboard.history.tables import open_for_reading
 from shared.kernels.units import HOUR_MS, MINUTE_MS
@@ -65,7 +66,7 @@ class EntityFilter:
         conditions, given = ["1"], []
         if self.text:
             conditions.append(r"name LIKE ? ESCAPE '\'")
-            given.append(f"%{_escaped(self.text)}%")
+            given.append(f"%{escaped(self.text)}%")
         if self.state:
             conditions.append("state = ?")
             given.append(self.state)
@@ -162,6 +163,15 @@ class History:
         ).fetchone()
         return dict(row) | {"last_anomaly": dict(last) if last else None}
 
+    def version(self) -> tuple[int, int]:
+        """Return what changes with every transaction that changed more than points."""
+        return self._store.generation, self._store.version
+
+    def clock_ms(self) -> int | None:
+        """Return the newest event time; None before the first record."""
+        newest: int | None = self.db.execute("SELECT max(last_ms) FROM entities").fetchone()[0]
+        return newest
+
     # -- series ------------------------------------------------------------------------------------
 
     def series(self, entity: str, metrics: Sequence[str], asked: Range) -> list[Row]:
@@ -173,23 +183,35 @@ class History:
         chosen = [name for name in metrics if name in numbers] or list(numbers)[:MOST_METRICS]
         tails = self._store.tail_of([numbers[name] for name in chosen])
         return [
-            self._chart(name, tails[numbers[name]], numbers[name], asked, FIELDS) for name in chosen
+            _chart(name, self._points(numbers[name], tails[numbers[name]], asked), asked, FIELDS)
+            for name in chosen
         ]
 
     def sparks(self, rows: Sequence[Row], hours: float, width: int) -> list[Row | None]:
-        """Return a small chart of each entity's most deviating metric, up to its newest record."""
+        """Return a small chart of each entity's most deviating metric, up to its newest record.
+
+        Cost: four queries, however many rows.
+        """
+        names = json.dumps([row["name"] for row in rows])
+        numbers = self._series_of_all(names)
+        since_ms = int(hours * HOUR_MS)
+        episodes = self._episodes_of_all(names, since_ms)
         chosen: list[tuple[str, int] | None] = []
         for row in rows:
-            numbers = self._series_of(row["name"])
-            opened = self.db.execute(
-                "SELECT metric FROM episodes WHERE entity = (SELECT id FROM entities WHERE"
-                " name = ?) AND end_ms IS NULL ORDER BY peak_severity DESC LIMIT 1",
-                (row["name"],),
-            ).fetchone()
-            names = [opened[0] if opened else None, row["top_metric"], *numbers]
-            name = next((name for name in names if name in numbers), None)
-            chosen.append(None if name is None else (name, numbers[name]))
+            own = numbers.get(row["name"], {})
+            opened = [one for one in episodes.get(row["name"], ()) if one["end_ms"] is None]
+            worst = max(opened, key=lambda one: one["peak_severity"] or 0.0, default=None)
+            wanted = [worst["metric"] if worst else None, row["top_metric"], *own]
+            name = next((name for name in wanted if name in own), None)
+            chosen.append(None if name is None else (name, own[name]))
         tails = self._store.tail_of([number for _, number in filter(None, chosen)])
+        blocks = self._blocks_of_all(
+            [
+                (series[1], int(row["last_ms"]) - since_ms)
+                for row, series in zip(rows, chosen, strict=True)
+                if series is not None
+            ]
+        )
         charts: list[Row | None] = []
         for row, series in zip(rows, chosen, strict=True):
             if series is None:
@@ -197,12 +219,52 @@ class History:
                 continue
             name, number = series
             to_ms = int(row["last_ms"])
-            asked = Range(to_ms - int(hours * HOUR_MS), to_ms, width)
-            spans = self.spans(row["name"], asked)["episodes"]
-            shown = [span for span in spans if span["metric"] in (name, None)]
-            chart = self._chart(name, tails[number], number, asked, ("value",))
+            asked = Range(to_ms - since_ms, to_ms, width)
+            own_episodes = episodes.get(row["name"], ())
+            shown = [span for span in own_episodes if span["metric"] in (name, None)]
+            found = _within([*blocks.get(number, ()), tails[number]], asked)
+            chart = _chart(name, found, asked, ("value",))
             charts.append({**chart, "from_ms": asked.from_ms, "to_ms": to_ms, "episodes": shown})
         return charts
+
+    def _series_of_all(self, names: str) -> dict[str, dict[str, int]]:
+        """Return of each entity {metric: number of its series}; ``names`` is JSON."""
+        found: dict[str, dict[str, int]] = {}
+        rows = self.db.execute(
+            "SELECT name, metric, series.id FROM entities JOIN series ON series.entity ="
+            " entities.id WHERE name IN (SELECT value FROM json_each(?)) ORDER BY series.id",
+            (names,),
+        )
+        for name, metric, number in rows:
+            found.setdefault(name, {})[metric] = number
+        return found
+
+    def _episodes_of_all(self, names: str, since_ms: int) -> dict[str, list[Row]]:
+        """Return of each entity the episodes of its newest ``since_ms``; ``names`` is JSON."""
+        found: dict[str, list[Row]] = {}
+        rows = self.db.execute(
+            "SELECT entities.name, episodes.metric, episodes.start_ms, episodes.end_ms,"
+            " episodes.peak_severity FROM entities JOIN episodes ON episodes.entity = entities.id"
+            " WHERE entities.name IN (SELECT value FROM json_each(?1)) AND (episodes.end_ms IS NULL"
+            " OR episodes.end_ms >= entities.last_ms - ?2) ORDER BY episodes.start_ms",
+            (names, since_ms),
+        )
+        for row in rows:
+            found.setdefault(row["name"], []).append(dict(row))
+        return found
+
+    def _blocks_of_all(self, wanted: Sequence[tuple[int, int]]) -> dict[int, list[forms.Points]]:
+        """Return the blocks of some series that reach beyond a time, (number, ms)."""
+        found: dict[int, list[forms.Points]] = {}
+        rows = self.db.execute(
+            "SELECT series, points FROM json_each(?) AS one CROSS JOIN blocks ON blocks.series ="
+            " json_extract(one.value, '$[0]') AND blocks.last_ms >="
+            " json_extract(one.value, '$[1]') ORDER BY series, last_ms",
+            (json.dumps(wanted),),
+        )
+        for series, packed in rows:
+            found.setdefault(series, []).append(forms.unpack(packed))
+        return found
 
     def spans(self, entity: str, asked: Range) -> Row:
         """Return episodes, data-quality verdicts and model changes within a range."""
@@ -259,30 +321,7 @@ class History:
             count += row["count"]
             if count > MOST_POINTS:
                 break
-        found = forms.ordered([*blocks[::-1], tail])
-        times = found["time_ms"]
-        start = max(0, int(np.searchsorted(times, asked.from_ms)) - 1)
-        stop = int(np.searchsorted(times, asked.to_ms, "right")) + 1
-        return found[start:stop]
-
-    def _chart(
-        self, metric: str, tail: forms.Points, series: int, asked: Range, fields: Sequence[str]
-    ) -> Row:
-        found = self._points(series, tail, asked)
-        times = np.ascontiguousarray(found["time_ms"])
-        bounds = (asked.from_ms, asked.to_ms)
-        kept = found[m4(times, np.ascontiguousarray(found["value"]), bounds, asked.width)]
-        columns = {name: _numbers(kept[name]) for name in fields}
-        interval_ms = usual_interval_ms(times)
-        return {
-            "metric": metric,
-            "time_ms": kept["time_ms"].tolist(),
-            **columns,
-            "flags": kept["flags"].tolist(),
-            "gaps": gaps(times, interval_ms),
-            "interval_ms": interval_ms,
-            "points": len(found),
-        }
+        return _within([*blocks[::-1], tail], asked)
 
     # -- anomalies ---------------------------------------------------------------------------------
 
@@ -393,12 +432,34 @@ def _anomaly(row: sqlite3.Row) -> Row:
     return found | {"episode": episode}
 
 
+def _within(parts: Sequence[forms.Points], asked: Range) -> forms.Points:
+    """Return the points within a range, and one on each side so that lines reach the edge."""
+    found = forms.ordered(parts)
+    times = found["time_ms"]
+    start = max(0, int(np.searchsorted(times, asked.from_ms)) - 1)
+    stop = int(np.searchsorted(times, asked.to_ms, "right")) + 1
+    return found[start:stop]
+
+
+def _chart(metric: str, found: forms.Points, asked: Range, fields: Sequence[str]) -> Row:
+    times = np.ascontiguousarray(found["time_ms"])
+    bounds = (asked.from_ms, asked.to_ms)
+    kept = found[m4(times, np.ascontiguousarray(found["value"]), bounds, asked.width)]
+    columns = {name: _numbers(kept[name]) for name in fields}
+    interval_ms = usual_interval_ms(times)
+    return {
+        "metric": metric,
+        "time_ms": kept["time_ms"].tolist(),
+        **columns,
+        "flags": kept["flags"].tolist(),
+        "gaps": gaps(times, interval_ms),
+        "interval_ms": interval_ms,
+        "points": len(found),
+    }
+
+
 def _numbers(column: Any) -> list[float | None]:
     """Return floats for JSON: NaN, which JSON does not have, as None."""
     if column.dtype == np.float32:  # the shortest digits that give the stored number
         return [None if value != value else float(str(value)) for value in column]
     return [None if math.isnan(value) else value for value in column.tolist()]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")

@@ -1,10 +1,11 @@
-"""Records of the three topics of results, decoded for the history.
+"""Records of the topics of results, decoded for the history.
 
 Invariant: a record that cannot be decoded is counted and skipped; it never stops the reader.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from shared.encode.dead_letters import PREFIX, REASON
 from shared.encode.records import decode_records, schema_id_of
 from shared.kernels.units import MINUTE_MS
 
-Stream = Literal["scores", "anomalies", "dead_letters"]
+Stream = Literal["scores", "anomalies", "dead_letters", "incidents", "activations"]
 SHOWN_BYTES = 32
 
 
@@ -35,6 +36,8 @@ class Arrived:
     scores: Sequence[Mapping[str, Any]] = ()
     anomalies: Sequence[Mapping[str, Any]] = ()
     dead_letters: Sequence[Mapping[str, Any]] = ()
+    incidents: Sequence[Mapping[str, Any]] = ()
+    activations: Sequence[Mapping[str, Any]] = ()
     undecodable: Sequence[str] = ()
 
     def minutes(self) -> Mapping[int, int]:
@@ -55,12 +58,18 @@ def decode(batch: Batch, stream: Stream, schema: Callable[[int], str | None]) ->
             documents.append(_dead_letter(batch, row))
             continue
         value = batch.values[row]
+        if stream == "incidents" and not value:
+            key = batch.keys[row].decode("utf-8", "replace")
+            documents.append({"incident_id": key, "state": "deleted"})
+            continue
         schema_id = schema_id_of(value)
         text = None if schema_id is None else schema(schema_id)
         try:
             if text is None:
                 raise ValueError("its schema is not known")
             (document,) = decode_records([value], [text])
+            if stream == "activations":
+                document = {**document, "written_ms": int(batch.broker_ms[row])}
             documents.append(_COMPLETE[stream](document))
         except (ValueError, KeyError) as error:
             place = f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])}"
@@ -89,17 +98,40 @@ def _anomaly(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return dict.fromkeys(_EPISODE_FIELDS) | dict(document)
 
 
+def _incident(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an incident; raise KeyError for another record."""
+    for name in _INCIDENT_FIELDS:
+        document[name]
+    return document
+
+
+def _activation(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an activation with its settings as an object; raise KeyError for another record."""
+    for name in ("group", "source_topic", "source_partition", "source_offset", "model_sha256"):
+        document[name]
+    return {**document, "settings": json.loads(document.get("settings") or "{}")}
+
+
 _SCORE_FIELDS = (
     "entity", "event_time", "score", "severity", "threshold", "is_anomaly", "state",
     "warmup_percent", "warmup_minutes_left", "top_metric", "late", "imputed", "model_id",
-    "source_partition", "metrics",
+    "source_partition", "source_offset", "metrics",
 )  # fmt: skip
 _LATER_FIELDS = {"ahead", "episode_id"}
 _EPISODE_FIELDS = (
     "episode_id", "phase", "episode_start", "peak_time", "peak_value", "peak_severity",
     "closed_because", "metric", "severity", "severity_class", "direction",
 )  # fmt: skip
-_COMPLETE = {"scores": _score, "anomalies": _anomaly}
+_INCIDENT_FIELDS = (
+    "incident_id", "state", "title", "severity", "severity_class", "start", "end", "entities",
+    "metrics", "episodes",
+)  # fmt: skip
+_COMPLETE = {
+    "scores": _score,
+    "anomalies": _anomaly,
+    "incidents": _incident,
+    "activations": _activation,
+}
 
 
 def _dead_letter(batch: Batch, row: int) -> Mapping[str, Any]:

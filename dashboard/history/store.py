@@ -22,9 +22,11 @@ import numpy.typing as npt
 import structlog
 
 from dashboard.history import points as forms
-from dashboard.history.results import Arrived
+from dashboard.history.incidents import forget_incidents, write_activations, write_incidents
+from dashboard.history.results import Arrived, Stream
 from dashboard.history.retention import Retention
 from dashboard.history.tables import open_for_writing, set_aside
+from dashboard.history.tail import GrowingTail, Tail, rows_by_series
 from shared.events import Kind
 from shared.kernels.units import MINUTE_MS
 
@@ -36,13 +38,9 @@ SEAL_AT = 500_000
 SEAL_S = 0.1
 """Time for moving points into blocks after each transaction."""
 
-FIRST_TAIL = 16_384
-"""Points for which memory is reserved at first; it doubles."""
-
 BLOCK_POINTS = 512
 """A series' last block takes further points while it has fewer."""
 
-Tail = npt.NDArray[np.void]
 _MEASURED = ("value", "expected", "lower", "upper", "severity")
 
 
@@ -52,11 +50,13 @@ class Changes:
 
     entities  : names with new points
     anomalies : anomaly events that were not known before, as they lie in the topic
+    incidents : what a list shows of the incidents that changed
     clock_ms  : newest event time so far; None before the first record
     """
 
     entities: set[str] = field(default_factory=set)
     anomalies: list[Mapping[str, Any]] = field(default_factory=list)
+    incidents: list[Mapping[str, Any]] = field(default_factory=list)
     dead_letters: int = 0
     scored: int = 0
     clock_ms: int | None = None
@@ -67,29 +67,37 @@ class _Sealing:
     """A frozen tail on its way into blocks.
 
     tail    : TAIL (n,)  ordered by series
+    numbers : int32 (n,) their series
     starts  : first row of each series, then n
     last_id : of the rows of the table ``tail`` that hold these points
     next    : index of the next series
     """
 
     tail: Tail
+    numbers: npt.NDArray[np.int32]
     starts: Sequence[int]
     last_id: int
     next: int = 0
+
+    def rows_of(self, series: int) -> Tail:
+        """Return the rows of one series."""
+        start, end = np.searchsorted(self.numbers, [series, series + 1])
+        return self.tail[start:end]
 
 
 class Store:
     """The history in one SQLite file; one thread writes, any thread may call ``tail_of``.
 
-    rebuilt     : why an earlier file was set aside; empty = it was not
-    tail_points : points behind the newest sealing
-    generation  : grows with every file, so that readers open the new one
+    rebuilt    : why an earlier file was set aside; empty = it was not
+    generation : grows with every file, so that readers open the new one
+    version    : grows with every transaction that changed more than points
     """
 
     def __init__(self, path: Path, retention: Retention, seal_at: int = SEAL_AT) -> None:
         self.path = path
         self.seal_at = seal_at
         self.generation = 0
+        self.version = 0
         self._retention = retention
         self._lock = threading.Lock()
         self._open()
@@ -108,26 +116,20 @@ class Store:
             np.frombuffer(blob, forms.TAIL)
             for (blob,) in self._db.execute("SELECT points FROM tail ORDER BY id")
         ]
-        self._tail = np.empty(FIRST_TAIL, forms.TAIL)
+        self._tail = GrowingTail()
         self._sealing: _Sealing | None = None
-        self.tail_points = 0
         for part in parts:
             self._extend_tail(part)
 
-    def _extend_tail(self, new: Tail) -> None:
-        """Add points behind the others; an array that a reader holds is not changed before them."""
-        with self._lock:
-            end = self.tail_points + len(new)
-            if end > len(self._tail):
-                larger = np.empty(max(end, 2 * len(self._tail)), forms.TAIL)
-                larger[: self.tail_points] = self._tail[: self.tail_points]
-                self._tail = larger
-            self._tail[self.tail_points : end] = new
-            self.tail_points = end
+    @property
+    def tail_points(self) -> int:
+        """Points behind the newest sealing."""
+        return self._tail.count
 
-    def _held_tail(self) -> Tail:
+    def _extend_tail(self, new: Tail) -> None:
+        """Add points behind the others."""
         with self._lock:
-            return self._tail[: self.tail_points]
+            self._tail.extend(new)
 
     def offsets(self, topic: str) -> dict[int, int]:
         """Return the next offset of each partition that was read."""
@@ -143,9 +145,12 @@ class Store:
         """Remember a topic's id."""
         self._db.execute("REPLACE INTO meta VALUES (?, ?)", (f"id:{topic}", topic_id))
 
-    def forget_offsets(self, topic: str) -> None:
+    def forget_offsets(self, topic: str, stream: Stream) -> None:
         """Read a topic from its first record again, because it is another topic now."""
-        self._db.execute("DELETE FROM offsets WHERE topic = ?", (topic,))
+        with self._transaction():
+            self._db.execute("DELETE FROM offsets WHERE topic = ?", (topic,))
+            if stream == "incidents":
+                forget_incidents(self._db)
 
     def apply(self, arrived: Sequence[Arrived]) -> Changes:
         """Write records and the offsets after them in one transaction.
@@ -164,6 +169,8 @@ class Store:
         if self._sealing is not None or self.tail_points >= self.seal_at:
             self._seal_some()
         changes.clock_ms = self.clock_ms
+        if any(batch.anomalies or batch.incidents or batch.activations for batch in arrived):
+            self.version += 1
         return changes
 
     def _write(self, arrived: Sequence[Arrived], changes: Changes) -> list[Tail]:
@@ -172,6 +179,8 @@ class Store:
         for batch in arrived:
             self._anomalies(batch, changes)
             self._dead_letters(batch, changes)
+            changes.incidents += write_incidents(self._db, batch)
+            write_activations(self._db, batch)
             self._db.execute(
                 "REPLACE INTO offsets VALUES (?, ?, ?)",
                 (batch.topic, batch.partition, batch.next_offset),
@@ -186,17 +195,14 @@ class Store:
     def tail_of(self, series: Sequence[int]) -> dict[int, forms.Points]:
         """Return the points of some series that are not in blocks yet."""
         with self._lock:
-            parts = [self._tail[: self.tail_points]]
-            if self._sealing is not None:
-                parts.insert(0, self._sealing.tail)
-        wanted = np.array(series, np.int32)
-        rows = np.concatenate([part[np.isin(part["series"], wanted)] for part in parts])
-        rows = rows[np.argsort(rows["series"], kind="stable")]
-        numbers = rows["series"]
+            newest, numbers = self._tail.held()
+            sealing = self._sealing
+        parts = rows_by_series(newest, numbers, series)
         found = {}
         for number in series:
-            start, end = np.searchsorted(numbers, [number, number + 1])
-            found[int(number)] = forms.ordered([forms.of_tail(rows[start:end])])
+            older = [sealing.rows_of(number)] if sealing is not None else []
+            points = [forms.of_tail(rows) for rows in (*older, parts[number]) if len(rows)]
+            found[int(number)] = forms.ordered(points)
         return found
 
     def _seal_some(self) -> None:
@@ -242,17 +248,18 @@ class Store:
 
     def _begin_sealing(self) -> _Sealing | None:
         """Freeze the tail and begin an empty one."""
-        tail = self._held_tail()
+        with self._lock:
+            tail, numbers = self._tail.held()
         if not len(tail):
             return None
         (last_id,) = self._db.execute("SELECT max(id) FROM tail").fetchone()
-        tail = tail[np.argsort(tail["series"], kind="stable")]
-        starts = np.flatnonzero(np.diff(tail["series"], prepend=-1))
-        sealing = _Sealing(tail, [*starts.tolist(), len(tail)], last_id)
+        order = np.argsort(numbers, kind="stable")
+        tail, numbers = tail[order], numbers[order]
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        sealing = _Sealing(tail, numbers, [*starts.tolist(), len(tail)], last_id)
         with self._lock:
             self._sealing = sealing
-            self._tail = np.empty(FIRST_TAIL, forms.TAIL)
-            self.tail_points = 0
+            self._tail = GrowingTail()
         return sealing
 
     @contextlib.contextmanager

@@ -15,7 +15,7 @@ from shared.errors import ConfigError
 
 log = structlog.get_logger()
 
-VERSION = 1
+VERSION = 2
 """Changes with the tables; a file of another version is rebuilt."""
 
 TABLES = """
@@ -53,6 +53,16 @@ CREATE INDEX episodes_by_entity ON episodes (entity, start_ms);
 CREATE TABLE models (
   entity INTEGER NOT NULL, time_ms INTEGER NOT NULL, model_id TEXT,
   PRIMARY KEY (entity, time_ms)) WITHOUT ROWID;
+CREATE TABLE incidents (
+  id TEXT PRIMARY KEY, state TEXT NOT NULL, severity REAL NOT NULL, severity_class TEXT NOT NULL,
+  start_ms INTEGER NOT NULL, end_ms INTEGER, document TEXT NOT NULL);
+CREATE INDEX incidents_by_start ON incidents (start_ms DESC, id);
+CREATE TABLE incident_entities (
+  entity TEXT NOT NULL, incident TEXT NOT NULL, PRIMARY KEY (entity, incident)) WITHOUT ROWID;
+CREATE INDEX entities_of_incidents ON incident_entities (incident);
+CREATE TABLE activations (
+  grp TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, document TEXT NOT NULL,
+  PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;
 CREATE TABLE dead_letters (
   topic TEXT NOT NULL, partition INTEGER NOT NULL, record INTEGER NOT NULL, reason TEXT NOT NULL,
   written_ms INTEGER NOT NULL, document TEXT NOT NULL,

@@ -1,9 +1,9 @@
 // Why: the sentence, value against expected, contributions, and the window before and after.
 
 import { get } from "./api.js";
-import { metricChart } from "./chart.js";
-import { anomalyRow, legend } from "./parts.js";
-import { anomalyUrl, entityUrl, h, mark } from "./dom.js";
+import { marksOf, metricChart } from "./chart.js";
+import { anomalyRow, command, legend } from "./parts.js";
+import { anomalyUrl, entityUrl, h, incidentUrl, mark } from "./dom.js";
 import { duration, episodeText, moment, number, severityClass, utc } from "./format.js";
 
 const HOUR = 3_600_000;
@@ -43,6 +43,7 @@ export function anomaly(root, page, id) {
       ["severity", event.severity === null ? "–" : `${number(event.severity)} ${event.severity_class}`],
     ];
     const title = event.kind === "anomaly" ? event.metric ?? "several metrics" : event.kind.replaceAll("_", " ");
+    const keys = h("div", {}, legend());
     const charts = h("div");
     const earlier = h("div");
     root.replaceChildren(
@@ -50,24 +51,27 @@ export function anomaly(root, page, id) {
         h("h1", {}, h("a", { href: `${entityUrl(event.entity)}?from=${zoom.from}&to=${zoom.to}` }, event.entity)),
         h("span", { class: "soft" }, title),
         h("span", { class: "soft", title: utc(event.event_time) }, moment(event.event_time)),
-        h("span", { class: "soft" }, episode ? episodeText(episode, clockMs) : "")),
+        h("span", { class: "soft" }, episode ? episodeText(episode, clockMs) : ""),
+        event.incident_id ? h("a", { href: incidentUrl(event.incident_id) }, "its incident") : null),
       h("p", { class: "sentence" }, event.reason, event.reason.endsWith(".") ? "" : "."),
       h("dl", { class: "numbers" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-      legend(), charts,
-      h("div", { class: "two" }, shares(event), timeline(event), source(event)), earlier);
-    window_(event, charts, zoom, clockMs);
+      keys, charts,
+      h("div", { class: "two" }, h("div", {}, shares(event), explain(event)), timeline(event), source(event)), earlier);
+    window_(event, charts, keys, zoom, clockMs);
     similar(event, earlier, clockMs);
   }
 
-  async function window_(event, charts, zoom, clockMs) {
+  async function window_(event, charts, keys, zoom, clockMs) {
     const first = Math.min(zoom.from, (event.episode?.start_ms ?? zoom.from) - HOUR);
     const width = Math.max(64, Math.round(charts.clientWidth || 800));
     const metric = event.metric ? [event.metric] : [];
     const answer = await get("/v1/series", { entity: event.entity, metric, from: first, to: zoom.to, width });
+    if (isClosed) return;
     plots.splice(0).forEach((plot) => plot.destroy());
+    keys.replaceChildren(legend(marksOf(answer.metrics, answer.verdicts, answer.models)));
     for (const chart of answer.metrics) {
       const context = {
-        fromMs: answer.from_ms, toMs: answer.to_ms, lastMs: clockMs, focusMs: event.event_time, syncKey: id, models: answer.models,
+        fromMs: answer.from_ms, toMs: answer.to_ms, lastMs: clockMs, focusMs: event.event_time, syncKey: id, models: answer.models, verdicts: answer.verdicts,
         episodes: answer.episodes.filter((episode) => episode.metric === chart.metric || episode.metric === null),
       };
       const url = (from, to) => page.go(`${entityUrl(event.entity)}?from=${from}&to=${to}`);
@@ -86,6 +90,10 @@ export function anomaly(root, page, id) {
       return [h("span", {}, name), h("div", { class: "track" }, fill), h("span", { class: "right" }, `${Math.round(share * 100)} %`)];
     });
     return h("section", {}, h("h2", {}, "Contributions to the score"), h("div", { class: "shares" }, rows));
+  }
+
+  function explain(event) {
+    return h("section", {}, h("h2", {}, "Explain it again"), h("p", { class: "soft" }, "Recomputes this verdict from the entity's own records:"), command(`lapwing explain ${event.event_id}`));
   }
 
   function timeline(event) {

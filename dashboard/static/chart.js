@@ -5,6 +5,11 @@ import { h } from "./dom.js";
 import { moment, number, severityClass } from "./format.js";
 
 const HEIGHT = 210;
+// Bits of a point's flags, as in dashboard/history/points.py.
+const IMPUTED = 2;
+const LATE = 4;
+// More hollow points than this would hide the line; zooming in shows them.
+const MOST_HOLLOW = 400;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 // Rows for uPlot: [time, value, expected, lower, upper]; a gap becomes a row of nulls.
@@ -73,6 +78,53 @@ function shape(context, severity, x, y) {
   }
 }
 
+// Data-quality verdicts at the foot: a bar for a period, a tick for a moment.
+function verdictMarks(u, verdicts) {
+  const { ctx } = u;
+  const foot = u.bbox.top + u.bbox.height;
+  ctx.fillStyle = colour("quality");
+  for (const one of verdicts) {
+    const from = u.valToPos(one.since_ms, "x", true);
+    const to = u.valToPos(one.time_ms, "x", true);
+    const isMoment = to - from < 2;
+    const height = (isMoment ? 10 : 5) * devicePixelRatio;
+    ctx.fillRect(from, foot - height, Math.max(2 * devicePixelRatio, to - from), height);
+  }
+}
+
+// A missing value is a hollow point where it was expected, a late one a hollow square.
+function hollowPoints(u, chart) {
+  const { ctx } = u;
+  const marked = [];
+  chart.flags.forEach((flags, row) => {
+    if ((flags & IMPUTED) && chart.value[row] === null && chart.expected[row] !== null) marked.push([chart.time_ms[row], chart.expected[row], false]);
+    else if ((flags & LATE) && chart.value[row] !== null) marked.push([chart.time_ms[row], chart.value[row], true]);
+  });
+  if (marked.length > MOST_HOLLOW) return;
+  ctx.lineWidth = 1.3 * devicePixelRatio;
+  ctx.strokeStyle = colour("quality");
+  ctx.fillStyle = colour("ground");
+  const size = 3 * devicePixelRatio;
+  for (const [ms, value, isLate] of marked) {
+    const x = u.valToPos(ms, "x", true);
+    const y = u.valToPos(value, "y", true);
+    ctx.beginPath();
+    if (isLate) ctx.rect(x - size, y - size, 2 * size, 2 * size);
+    else ctx.arc(x, y, size, 0, 7);
+    ctx.fill();
+    ctx.stroke();
+  }
+}
+
+// Which marks a chart shows, for its legend.
+export const marksOf = (charts, verdicts, models) => ({
+  gap: charts.some((chart) => chart.gaps.length),
+  imputed: charts.some((chart) => chart.flags.some((flags, row) => (flags & IMPUTED) && chart.value[row] === null)),
+  late: charts.some((chart) => chart.flags.some((flags) => flags & LATE)),
+  verdict: verdicts.length > 0,
+  model: models.length > 0,
+});
+
 // Episodes, gaps and model changes, beneath the lines; peaks above them.
 function spans(state) {
   const beneath = (u) => {
@@ -86,6 +138,8 @@ function spans(state) {
       const end = episode.end_ms ?? Math.max(state.lastMs, episode.start_ms);
       ctx.fillStyle = colour("span");
       ctx.fillRect(x(episode.start_ms), top, Math.max(2, x(end) - x(episode.start_ms)), height);
+      ctx.fillStyle = colour(severityClass(episode.peak_severity ?? 0));
+      ctx.fillRect(x(episode.start_ms), top, Math.max(2, x(end) - x(episode.start_ms)), 3 * devicePixelRatio);
     }
     ctx.setLineDash([2, 4]);
     ctx.strokeStyle = colour("soft");
@@ -93,7 +147,7 @@ function spans(state) {
     ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
     for (const model of state.models) {
       ctx.beginPath(); ctx.moveTo(x(model.time_ms), top); ctx.lineTo(x(model.time_ms), top + height); ctx.stroke();
-      const isRight = x(model.time_ms) > left + width / 2;
+      const isRight = x(model.time_ms) > left + width - 100 * devicePixelRatio;
       ctx.textAlign = isRight ? "right" : "left";
       ctx.fillText(`model ${(model.model_id ?? "none").slice(0, 8)}`, x(model.time_ms) + (isRight ? -5 : 5), top + 12 * devicePixelRatio);
     }
@@ -108,6 +162,8 @@ function spans(state) {
     const { left, top, width, height } = u.bbox;
     ctx.save();
     ctx.beginPath(); ctx.rect(left, top, width, height); ctx.clip();
+    verdictMarks(u, state.verdicts.filter((one) => one.metric === null || one.metric === state.chart.metric));
+    hollowPoints(u, state.chart);
     for (const episode of state.episodes) {
       if (episode.peak_time_ms === null || episode.peak_value === null) continue;
       shape(ctx, severityClass(episode.peak_severity), u.valToPos(episode.peak_time_ms, "x", true), u.valToPos(episode.peak_value, "y", true));
@@ -146,12 +202,19 @@ export function metricChart(chart, context, handlers) {
     }
     const [time, value, expected, lower, upper] = columns.map((column) => column[at]);
     readout.replaceChildren(
-      h("b", {}, state.chart.metric),
+      h("b", {}, state.title ?? state.chart.metric),
       h("span", {}, time === undefined ? "no data in this range" : moment(time)),
       h("span", {}, h("span", { class: "key" }), "value ", h("b", {}, number(value))),
       h("span", {}, h("span", { class: "key dash" }), "expected ", number(expected)),
       h("span", {}, h("span", { class: "key fill" }), "band ", lower === null || lower === undefined ? "–" : `${number(lower)} to ${number(upper)}`),
+      ...verdictAt(time),
     );
+  }
+
+  // The verdict at the cursor, in words.
+  function verdictAt(time) {
+    const found = state.verdicts.find((one) => (one.metric === null || one.metric === state.chart.metric) && one.since_ms <= time && time <= one.time_ms);
+    return found ? [h("span", { class: "quality" }, found.reason)] : [];
   }
 
   function options(width) {

@@ -36,4 +36,6 @@ export function mark(severity, label = severity) {
 }
 
 export const entityUrl = (name) => "/entity/" + name.split("/").map(encodeURIComponent).join("/");
+export const modelUrl = (sha256) => "/model/" + encodeURIComponent(sha256);
+export const incidentUrl = (id) => "/incident/" + encodeURIComponent(id);
 export const anomalyUrl = (id) => "/anomaly/" + encodeURIComponent(id);

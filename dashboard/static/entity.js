@@ -1,7 +1,7 @@
 // What it should have been: every metric with its expected value, band and episodes.
 
 import { get } from "./api.js";
-import { metricChart } from "./chart.js";
+import { marksOf, metricChart } from "./chart.js";
 import { anomalyRow, legend } from "./parts.js";
 import { h, mark } from "./dom.js";
 import { count, duration, moment, severityClass, utc } from "./format.js";
@@ -18,10 +18,11 @@ export function entity(root, page, name) {
   const ranges = RANGES.map(([text, hours]) => h("button", { type: "button", onclick: () => go({ from: null, to: null, hours }) }, text));
   const back = h("button", { type: "button", onclick: () => history.back(), hidden: true }, "Undo zoom");
   const shown = h("span", { class: "soft" });
+  const keys = h("div", {}, legend());
   const charts = h("div");
   const list = h("div");
   const verdicts = h("div");
-  root.replaceChildren(heading, h("div", { class: "tools" }, ...ranges, back, shown), legend(), charts, list, verdicts);
+  root.replaceChildren(heading, h("div", { class: "tools" }, ...ranges, back, shown), keys, charts, list, verdicts);
 
   const plots = new Map();
   let timer = null;
@@ -73,7 +74,7 @@ export function entity(root, page, name) {
     for (const [metric, plot] of plots) if (!names.has(metric)) { plot.destroy(); plot.element.remove(); plots.delete(metric); }
     for (const chart of answer.metrics) {
       const context = {
-        fromMs: answer.from_ms, toMs: answer.to_ms, lastMs: about.last_ms, syncKey: name, models: answer.models,
+        fromMs: answer.from_ms, toMs: answer.to_ms, lastMs: about.last_ms, syncKey: name, models: answer.models, verdicts: answer.verdicts,
         episodes: answer.episodes.filter((episode) => episode.metric === chart.metric || episode.metric === null),
       };
       const plot = plots.get(chart.metric);
@@ -84,6 +85,7 @@ export function entity(root, page, name) {
         charts.append(made.element);
       }
     }
+    keys.replaceChildren(legend(marksOf(answer.metrics, answer.verdicts, answer.models)));
     if (!answer.metrics.some((chart) => chart.points)) shown.textContent += ". No data in this range.";
     anomalies(answer);
   }

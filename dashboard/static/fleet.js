@@ -2,9 +2,9 @@
 
 import { get } from "./api.js";
 import { spark } from "./chart.js";
-import { anomalyUrl, entityUrl, h, mark } from "./dom.js";
-import { anomalyRow } from "./parts.js";
-import { count, duration, episodeText, moment, number, severityClass, utc } from "./format.js";
+import { anomalyUrl, entityUrl, h, incidentUrl, mark } from "./dom.js";
+import { anomalyRow, extent } from "./parts.js";
+import { count, duration, episodeText, incidentText, moment, number, severityClass, utc } from "./format.js";
 
 const CARD_HEIGHT = 132;
 const CARD_WIDTH = 250;
@@ -33,7 +33,11 @@ export function fleet(root, page) {
   const grid = h("div", { class: "grid" });
   const nowTitle = h("h2", {}, "Anomalous now");
   const guide = h("div", { class: "guide" },
-    h("p", {}, "Three things to try: open an anomaly and read why it was raised; drag across a chart of an entity to zoom; look on ", h("a", { href: "/pipeline" }, "Pipeline"), " whether the results can be trusted."),
+    h("div", {}, h("p", {}, "Three things to try:"), h("ol", {},
+      h("li", {}, "Open an anomaly and read why it was raised; ", h("code", {}, "lapwing explain"), " recomputes it step by step."),
+      h("li", {}, "Kill a predictor (", h("code", {}, "kill -9"), " its process) and watch ", h("a", { href: "/pipeline" }, "Pipeline"), ": what is behind is caught up, and nothing is lost."),
+      h("li", {}, "Train again (", h("code", {}, "lapwing train --once"), ") and watch ", h("a", { href: "/models" }, "Models"), ": the partitions take over the new model.")),
+      h("p", { class: "soft" }, "lapwing demo prints these commands for its own processes.")),
     h("button", { class: "quiet", type: "button", "aria-label": "Dismiss", onclick: () => { localStorage.setItem(GUIDE, "seen"); guide.remove(); } }, "×"));
   root.replaceChildren(
     ...(localStorage.getItem(GUIDE) ? [] : [guide]),
@@ -95,6 +99,7 @@ export function fleet(root, page) {
   function describe(totals) {
     page.clock(totals.clock_ms);
     const parts = [`${count(totals.entities)} entities`, `${count(totals.anomalous)} anomalous`];
+    if (totals.open_incidents) parts.push(`${count(totals.open_incidents)} open ${totals.open_incidents === 1 ? "incident" : "incidents"}`);
     if (totals.warming) parts.push(`${count(totals.warming)} warming up`);
     if (totals.stale) parts.push(`${count(totals.stale)} silent`);
     summary.textContent = parts.join(" · ");
@@ -167,11 +172,12 @@ export function fleet(root, page) {
 
   async function open() {
     try {
+      const active = await get("/v1/incidents", { state: "open", order: "severity", limit: STRIP });
+      if (active.total) { showIncidents(active); return; }
       const answer = await get("/v1/anomalies", { open: true, limit: 100 });
       const latest = new Map();
       for (const event of answer.anomalies) if (!latest.has(event.episode_id)) latest.set(event.episode_id, event);
       const events = [...latest.values()].sort((a, b) => (b.episode.peak_severity ?? 0) - (a.episode.peak_severity ?? 0));
-      const known = new Set([...strip.querySelectorAll("a")].map((one) => one.dataset.id));
       nowTitle.textContent = events.length > STRIP ? `Anomalous now: ${STRIP} most severe of ${events.length}` : "Anomalous now";
       if (!events.length) {
         const last = (await get("/v1/anomalies", { limit: RECENT })).anomalies;
@@ -179,20 +185,35 @@ export function fleet(root, page) {
         strip.replaceChildren(h("p", { class: "empty" }, ended), h("div", { class: "rows" }, last.map((event) => anomalyRow(event, state.clockMs, false))));
         return;
       }
-      const isFirst = !strip.children.length;
-      const focused = document.activeElement?.dataset?.id;
-      strip.replaceChildren(...events.slice(0, STRIP).map((event) => {
+      showCards(events.slice(0, STRIP).map((event) => {
         const severity = severityClass(event.episode.peak_severity ?? event.severity);
-        return h("a", { href: anomalyUrl(event.event_id), "data-item": true, "data-id": event.episode_id, class: isFirst || known.has(event.episode_id) ? null : "arrive" },
+        return h("a", { href: anomalyUrl(event.event_id), "data-item": true, "data-id": event.episode_id },
           mark(severity),
           h("span", { class: "title" }, event.entity, event.metric ? h("span", { class: "soft" }, ` · ${event.metric}`) : null),
           h("span", { class: "clamp" }, event.reason),
           h("span", { class: "soft", title: utc(event.episode.start_ms) }, `${episodeText(event.episode, state.clockMs)}, since ${moment(event.episode.start_ms).slice(5)}`));
       }));
-      if (focused) strip.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
     } catch (error) {
       page.fail(error);
     }
+  }
+
+  function showIncidents(active) {
+    nowTitle.textContent = active.total > STRIP ? `Active incidents: ${STRIP} most severe of ${active.total}` : "Active incidents";
+    showCards(active.incidents.map((one) => h("a", { href: incidentUrl(one.incident_id), "data-item": true, "data-id": one.incident_id },
+      mark(one.severity_class),
+      h("span", { class: "title" }, one.title),
+      h("span", { class: "clamp" }, one.reason),
+      h("span", { class: "soft", title: utc(one.start) }, [incidentText(one, state.clockMs), `since ${moment(one.start).slice(5)}`, extent(one)].filter(Boolean).join(", ")))));
+  }
+
+  // Cards that were not there before slide in; the focus stays where it was.
+  function showCards(cards) {
+    const before = new Set([...strip.querySelectorAll("a")].map((one) => one.dataset.id));
+    const focused = document.activeElement?.dataset?.id;
+    for (const card of cards) if (strip.children.length && !before.has(card.dataset.id)) card.classList.add("arrive");
+    strip.replaceChildren(...cards);
+    if (focused) strip.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
   }
 
   async function refresh() {
@@ -234,6 +255,7 @@ export function fleet(root, page) {
       } else soon ??= setTimeout(() => { soon = null; open(); }, SOON_MS);
       later();
     },
+    incident() { if (!isReading()) soon ??= setTimeout(() => { soon = null; open(); }, SOON_MS); },
     reload: refresh,
     redraw: load,
     close() { removeEventListener("scroll", onScroll); observer.disconnect(); clearTimeout(timer); clearTimeout(soon); clearTimeout(typing); answered = Infinity; },

@@ -37,6 +37,8 @@ export const BECAUSE = {
   accepted: "became usual",
   silent: "silent",
   restarted: "restarted with other settings",
+  expired: "expired: no news",
+  no_end: "end not known",
 };
 
 export function episodeText(episode, clockMs) {
@@ -45,4 +47,9 @@ export function episodeText(episode, clockMs) {
     return `open for ${duration(Math.max(0, (clockMs ?? episode.start_ms) - episode.start_ms))}`;
   }
   return `${BECAUSE[episode.closed_because] ?? "closed"} after ${duration(episode.end_ms - episode.start_ms)}`;
+}
+
+export function incidentText(incident, clockMs) {
+  if (incident.end === null) return `open for ${duration(Math.max(0, (clockMs ?? incident.start) - incident.start))}`;
+  return `${BECAUSE[incident.closed_because] ?? "closed"} after ${duration(incident.end - incident.start)}`;
 }

@@ -6,6 +6,9 @@ import { h } from "./dom.js";
 import { entity } from "./entity.js";
 import { fleet } from "./fleet.js";
 import { moment, utc } from "./format.js";
+import { incident } from "./incident.js";
+import { incidents } from "./incidents.js";
+import { model, models } from "./models.js";
 import { pipeline } from "./pipeline.js";
 import { follow } from "./stream.js";
 
@@ -66,6 +69,10 @@ function route() {
   root.replaceChildren();
   if (path.startsWith("/entity/")) { name = "entity"; document.title = `${rest("/entity/")} – Lapwing`; view = entity(root, page, rest("/entity/")); }
   else if (path.startsWith("/anomaly/")) { name = "anomaly"; document.title = "Anomaly – Lapwing"; view = anomaly(root, page, rest("/anomaly/")); }
+  else if (path.startsWith("/incident/")) { name = "incidents"; document.title = "Incident – Lapwing"; view = incident(root, page, rest("/incident/")); }
+  else if (path === "/incidents") { name = "incidents"; document.title = "Incidents – Lapwing"; view = incidents(root, page); }
+  else if (path.startsWith("/model/")) { name = "models"; document.title = "Model – Lapwing"; view = model(root, page, rest("/model/")); }
+  else if (path === "/models") { name = "models"; document.title = "Models – Lapwing"; view = models(root, page); }
   else if (path === "/pipeline") { name = "pipeline"; document.title = "Pipeline – Lapwing"; view = pipeline(root, page); }
   else { document.title = "Lapwing"; view = fleet(root, page); }
   for (const link of document.querySelectorAll("[data-nav]")) {
@@ -81,6 +88,7 @@ function route() {
       if (event.kind === "anomaly") announce.textContent = `New ${event.severity_class} anomaly on ${event.entity}: ${event.reason}`;
       current.anomaly?.(event);
     },
+    incident(event) { current.incident?.(event); },
     reload() { current.reload?.(); },
   });
 }

@@ -1,13 +1,17 @@
 // Pieces that several views share.
 
-import { anomalyUrl, h, mark } from "./dom.js";
-import { episodeText, moment, severityClass, utc } from "./format.js";
+import { anomalyUrl, h, incidentUrl, mark } from "./dom.js";
+import { episodeText, incidentText, moment, severityClass, utc } from "./format.js";
 
-export function legend() {
+const MARKS = { gap: "no data", imputed: "missing, drawn where it was expected", late: "came late", verdict: "data-quality verdict", model: "other model from here on" };
+
+// marks : which further marks the charts show, by the names of MARKS
+export function legend(marks = {}) {
   return h("p", { class: "legend" },
     h("span", {}, h("span", { class: "key" }), "value"), h("span", {}, h("span", { class: "key dash" }), "expected"),
     h("span", {}, h("span", { class: "key fill" }), "band"),
     ...["info", "minor", "major", "critical"].map((severity) => h("span", {}, mark(severity), ` ${severity}`)),
+    ...Object.entries(MARKS).filter(([name]) => marks[name]).map(([name, text]) => h("span", {}, h("span", { class: `key ${name}` }), text)),
     h("span", {}, "Drag to zoom, double-click to reset"));
 }
 
@@ -18,4 +22,38 @@ export function anomalyRow(event, clockMs, isOfEntity) {
     mark(severity), h("span", { class: "soft", title: utc(event.event_time) }, moment(event.event_time)),
     h("span", {}, h("b", {}, title), " ", event.reason),
     h("span", { class: "soft" }, event.phase === "worse" ? "worse" : episodeText(event.episode, clockMs)));
+}
+
+// What an incident is about, beyond its title: "3 entities, 5 metrics".
+export function extent(incident) {
+  const parts = [[incident.entity_count, "entities"], [incident.metric_count, "metrics"]].filter(([size]) => size > 1);
+  return parts.map(([size, name]) => `${size} ${name}`).join(", ");
+}
+
+export function incidentRow(incident, clockMs) {
+  return h("a", { href: incidentUrl(incident.incident_id), "data-item": true },
+    mark(incident.severity_class), h("span", { class: "soft", title: utc(incident.start) }, moment(incident.start)),
+    h("span", {}, h("b", {}, incident.title), " ", h("span", { class: "soft" }, incident.reason)),
+    h("span", { class: incident.end === null ? "bad" : "soft" }, incidentText(incident, clockMs)));
+}
+
+export function table(heads, rows) {
+  return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": heads.join(", ") }, h("table", {}, h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
+}
+
+// A command line to copy; where the browser forbids copying, it is selected instead.
+export function command(text) {
+  const code = h("code", {}, text);
+  const button = h("button", { class: "quiet", type: "button", "aria-label": `Copy ${text}` }, "Copy");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  return h("span", { class: "command" }, code, button);
 }

@@ -3,9 +3,15 @@
 import { get } from "./api.js";
 import { rateChart } from "./chart.js";
 import { h } from "./dom.js";
-import { count, duration, moment } from "./format.js";
+import { count, duration, moment, number } from "./format.js";
+import { table } from "./parts.js";
 
 const REFRESH_MS = 2000;
+// An achieved rate of more than twice the budget is marked.
+const OVER = 2;
+
+const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${number(ms / 1000)} s`);
+const isOver = (budget) => budget.requested !== null && budget.achieved !== null && budget.achieved > OVER * budget.requested;
 
 export function pipeline(root, page) {
   const body = h("div");
@@ -29,7 +35,6 @@ export function pipeline(root, page) {
   }
 
   const term = (name, value, kind = null) => h("div", {}, h("dt", {}, name), h("dd", { class: kind }, value));
-  const table = (heads, rows) => h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
 
   function draw(answer) {
     const problems = [answer.problem, ...answer.topics.map((one) => one.problem)].filter(Boolean);
@@ -42,11 +47,13 @@ export function pipeline(root, page) {
     body.replaceChildren(
       ...problems.map((text) => h("p", { class: "notice" }, text)),
       h("dl", { class: "numbers" },
-        term("behind", answer.lag.problem ? "not known" : `${count(lag)} records`, lag > 10_000 ? "bad" : null),
+        term("behind", answer.lag.problem ? "not known" : `${count(lag)} ${lag === 1 ? "record" : "records"}`, lag > 10_000 ? "bad" : null),
         term("newest result", silent === null ? "none yet" : silent > 120_000 ? `${duration(silent)} ago` : "within the last minute", silent > 300_000 ? "bad" : null),
+        term("input to result", latencyText(answer.latency)),
+        term("alarms per entity and day", budgetText(answer.budget), isOver(answer.budget) ? "bad" : null),
         term("dead letters", count(dead), dead ? "bad" : null),
         term("entities", count(answer.fleet.entities)), term("warming up", count(answer.fleet.warming)),
-        term("silent", count(answer.fleet.stale)), term("open episodes", count(answer.fleet.open_episodes))),
+        term("silent", count(answer.fleet.stale)), term("open incidents", count(answer.fleet.open_incidents))),
       chart,
       h("div", { class: "two" },
         h("section", {}, h("h2", {}, "Input records without a result, by partition"), answer.lag.problem ? h("p", { class: "empty" }, answer.lag.problem) : bars(parts)),
@@ -59,6 +66,19 @@ export function pipeline(root, page) {
       h("h2", {}, "What this page reads"),
       table(["topic", "state", "read", "not decodable"], answer.topics.map((one) => [one.topic, one.problem || "read to the newest committed record", count(Object.values(one.positions).reduce((sum, offset) => sum + offset, 0)), count(one.undecodable)])),
       h("p", { class: "soft" }, `History: ${count(answer.history.points)} points in ${count(answer.history.series)} series, ${count(answer.history.anomalies)} anomaly events. ${count(answer.clients)} ${answer.clients === 1 ? "page follows" : "pages follow"} live${answer.dropped_clients ? `, ${count(answer.dropped_clients)} were too slow and reloaded` : ""}.${answer.rebuilt ? ` The history was rebuilt from the topics: ${answer.rebuilt}.` : ""}`));
+  }
+
+  function latencyText(latency) {
+    if (!latency?.records) return h("span", { title: latency?.problem ?? "" }, "not known");
+    const title = `Kafka timestamps of the newest ${latency.records} records and of their results: p99 ${duration(latency.p99_ms)}`;
+    return h("span", { title }, `${seconds(latency.p50_ms)} median, ${seconds(latency.p95_ms)} p95`);
+  }
+
+  function budgetText(budget) {
+    if (budget.achieved === null) return "warming up";
+    const title = `${budget.episodes} episodes in ${number(budget.entity_days)} entity-days, the newest ${budget.days} days of each`;
+    const requested = budget.requested === null ? "no budget set" : `${number(budget.requested)} asked`;
+    return h("span", { title }, `${number(Number(budget.achieved.toPrecision(2)))}, ${requested}`);
   }
 
   function bars(parts) {

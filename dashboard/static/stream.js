@@ -2,7 +2,7 @@
 
 const QUIET_MS = 40_000;
 
-// Calls handlers {anomaly, tick, reload, state}; returns a function that ends the stream.
+// Calls handlers {anomaly, incident, tick, reload, state}; returns a function that ends the stream.
 export function follow(view, entity, handlers) {
   let source = null;
   let timer = null;
@@ -31,7 +31,7 @@ export function follow(view, entity, handlers) {
       if (wasOpen) handlers.reload?.();
       wasOpen = true;
     });
-    for (const kind of ["anomaly", "tick"]) {
+    for (const kind of ["anomaly", "incident", "tick"]) {
       source.addEventListener(kind, (event) => {
         alive();
         handlers[kind]?.(JSON.parse(event.data));

@@ -79,13 +79,16 @@ class Child:
 class Children:
     """Starts services and stops them again, newest first.
 
-    environ : their environment, in place of this process's
-    folder  : where their logs go
+    environ      : their environment, in place of this process's
+    folder       : where their logs go
+    metrics_port : the first one's port of /metrics, the next one's is one higher; 0 = none
     """
 
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], folder: Path, metrics_port: int = 0) -> None:
         self.environ = dict(environ)
         self.folder = folder
+        self._metrics_port = metrics_port
+        self._ports: dict[str, int] = {}
         self.all: list[Child] = []
         self._lifeline, self._held_open = os.pipe()
 
@@ -111,13 +114,20 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=self.environ | dict(environ or {}),
+                env=self.environ | self._metrics_of(name) | dict(environ or {}),
                 pass_fds=(self._lifeline,),
                 start_new_session=True,
             )
         child = Child(name, process, log)
         self.all.append(child)
         return child
+
+    def _metrics_of(self, name: str) -> dict[str, str]:
+        """Return the setting of a child's port, the same each time that it is started."""
+        if not self._metrics_port:
+            return {}
+        port = self._ports.setdefault(name, self._metrics_port + len(self._ports))
+        return {"LAPWING_TELEMETRY__PORT": str(port)}
 
     def check(self) -> None:
         """Raise ChildError if one ended with an error before it was stopped."""

@@ -18,6 +18,7 @@ from types import FrameType
 from consumer_training.packages import require_packages
 from dashboard.__main__ import require_packages as require_page_packages
 from lapwing.demo.children import Children
+from lapwing.demo.page import write_environment
 from lapwing.demo.plan import DemoOptions, DemoPlan, make_plan
 from lapwing.demo.run import Demo
 from lapwing.demo.screen import Screen
@@ -49,8 +50,11 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
         broker = stack.enter_context(closing(EmbeddedBroker(_topics(requested, plan))))
         registry = stack.enter_context(closing(serve("127.0.0.1", 0)))
         environment = _environment(environ, plan, broker.client_settings, registry.url, folder)
+        write_environment(folder, environment)
         settings = load_settings(environ=environment)
-        children = stack.enter_context(closing(Children(environment, folder)))
+        children = stack.enter_context(
+            closing(Children(environment, folder, requested.telemetry.port))
+        )
         screen = stack.enter_context(Screen(options.as_json))
         demo = Demo(options, plan, settings, children, screen, should_stop, started_s)
         demo.describe(source.name, len(source.stream.entities), source.notes)

@@ -16,7 +16,7 @@ import numpy as np
 
 from lapwing.demo.children import Child, ChildError, Children
 from lapwing.demo.ledger import DEAD, SCORED, Ledger
-from lapwing.demo.page import DemoPage
+from lapwing.demo.page import FILE, DemoPage, command_name, hints
 from lapwing.demo.plan import DemoOptions, DemoPlan, arguments
 from lapwing.demo.reader import GROUP, ResultReader
 from lapwing.demo.screen import Screen
@@ -187,6 +187,8 @@ class Demo:
         )
         self.progress.live_from = self.admin.end_offsets(self.settings.topics.input)
         self._phase("live", "running", f"{total:,} events {pace}", 0.0)
+        for hint in self._hints():
+            self.screen.print_step(f"try: {hint}")
         loop = [] if self.options.once else ["--loop"]
         self._replay(
             "live", ["--from", repr(self.options.backfill), "--speed", speed, *loop], total
@@ -194,6 +196,13 @@ class Demo:
         self._phase(
             "live", "done", f"{self.ledger.sent - sum(self.progress.live_from.values()):,} events"
         )
+
+    def _hints(self) -> tuple[str, ...]:
+        """Return what to try in another terminal while the live part runs."""
+        if self.options.once or self.progress.phases["live"].state != "running":
+            return ()
+        pids = [child.process.pid for child in self.predictors]
+        return hints(self.children.folder / FILE, command_name(), pids)
 
     def _replay(self, phase: str, given: list[str], total: int) -> None:
         groups = [self.settings.predict.group, GROUP]
@@ -282,6 +291,7 @@ class Demo:
             if self.should_stop():
                 raise StopRequested
             self._poll_and_draw()
+            self._restart_killed_predictors()
             self.children.check()
             for child in self.predictors:
                 if not child.running:
@@ -291,6 +301,16 @@ class Demo:
                 self._last_activity = (now_s, activity)
             elif now_s - self._last_activity[0] > STALL_S:
                 raise ChildError(f"no progress for {STALL_S:.0f} s\n" + self._last_log_lines())
+
+    def _restart_killed_predictors(self) -> None:
+        """Start a predictor again that a signal has ended, as a supervisor does."""
+        for number, child in enumerate(self.predictors):
+            code = child.process.poll()
+            if code is None or code >= 0 or child.stop_requested:
+                continue
+            child.stop_requested = True  # it is no failure of the demo
+            self.screen.print_step(f"{child.name} was ended by signal {-code}, it is restarted")
+            self.predictors[number] = self.children.start(child.name, "consumer_prediction")
 
     def _activity(self) -> int:
         output_bytes = sum(
@@ -353,6 +373,7 @@ class Demo:
             model=self.progress.model,
             newest=tuple(reversed(self.reader.newest.values())) if self.reader else (),
             page=self.page.url if self.page else "",
+            hints=self._hints(),
         )
 
     def _latency_ms(self, since: dict[int, int]) -> tuple[float, float]:

@@ -71,6 +71,7 @@ class Frame:
     lag        : records without a result, per partition
     event_ms   : newest event time that was scored; None before the first
     page       : address of the page; empty = none
+    hints      : commands to try in another terminal
     p50_ms ... : latency of the live part; NaN = none yet
     """
 
@@ -90,6 +91,7 @@ class Frame:
     model: str = ""
     newest: tuple[AnomalyLine, ...] = ()
     page: str = ""
+    hints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,9 @@ def render(frame: Frame, rows: int = 12) -> RenderableType:
     ]
     none = Text("none so far", "grey58")
     parts.append(_Anomalies(frame.newest, rows) if frame.newest else none)
+    if frame.hints:
+        parts += [Text(), Text("to try in another terminal", "bold")]
+        parts += [Text(hint, "grey58") for hint in frame.hints]
     return Padding(Group(*parts), (1, 2))
 
 

@@ -34,8 +34,8 @@ class ReplayOptions:
     partition, offset : one dead letter; None = those that match ``filters``
     value_file        : corrected bytes in Confluent's wire format
     json_file         : corrected record as JSON
-    schema_id         : writer schema of json_file; None = the dead letter's own, or the input's
-                        newest
+    schema_id         : Avro writer schema of json_file; None = the dead letter's own, or the
+                        input's newest
     key               : replaces the dead letter's key
     limit             : most dead letters to send
     """
@@ -185,6 +185,10 @@ def _corrected(
         raise DataError(f"{place}: it cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: it is not JSON: {error}") from error
+    if settings.input.format == "json":
+        if options.schema_id is not None:
+            raise ConfigError("--schema-id: records of input.format=json have no schema")
+        return json.dumps(record).encode()
     schema_id, text = _writer_schema(settings, options, letter, registry)
     try:
         written = parse_schema(text)

@@ -6,6 +6,7 @@ only the input's decoder decides whether a record is accepted.
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import time
@@ -20,6 +21,7 @@ from shared.batch import Batch, Blob
 from shared.decode.avro.schema import AvroType, Field
 from shared.decode.avro.times import instant_of
 from shared.decode.formats import SchemaRegistry, open_decoder
+from shared.decode.json.document import Refusal, printable, read_document, read_leaves
 from shared.directory import Directory
 from shared.encode.records import HEADER_BYTES
 from shared.events import Reason
@@ -81,6 +83,18 @@ def read_fields(value: bytes, written: AvroType) -> Fields:
     return Fields(
         found, f"byte {cursor.at}: {left} bytes are left over after the last field" if left else ""
     )
+
+
+def read_json(value: bytes) -> Fields:
+    """Return the values of a JSON object by its outermost names, or why it is none.
+
+    Halves of surrogate pairs, which no UTF-8 can hold, become question marks.
+    """
+    for found in (read_leaves(value), read_document(value)):
+        if isinstance(found, Refusal):
+            return Fields({}, printable(found.detail))
+    text = json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+    return Fields(json.loads(text), "")
 
 
 class _Cursor:

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lapwing.dlq.letters import Filters, Letter, format_time, read_letter, scan
-from lapwing.dlq.record import Fields, decoder_of, hex_dump, read_fields, to_json, verdicts_of
+from lapwing.dlq.record import (
+    Fields,
+    decoder_of,
+    hex_dump,
+    read_fields,
+    read_json,
+    to_json,
+    verdicts_of,
+)
 from shared.decode.allowed import allowed
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
@@ -246,8 +254,9 @@ class LetterContent:
 
 
 def decode_letter(letter: Letter, registry: Registry, settings: InputSettings) -> LetterContent:
-    """Decode a dead letter with its writer schema, as far as possible."""
-    schema_id = schema_id_of(letter.value)
+    """Decode a dead letter with its writer schema (JSON needs none), as far as possible."""
+    is_avro = settings.format == "avro"
+    schema_id = schema_id_of(letter.value) if is_avro else None
     try:
         (verdict,) = verdicts_of([letter.value], decoder_of(settings, registry))
         now = (
@@ -260,6 +269,8 @@ def decode_letter(letter: Letter, registry: Registry, settings: InputSettings) -
         text = None if schema_id is None else registry.schema(schema_id)
     except TransportError as error:
         return LetterContent(schema_id, f"unknown: {error}", None, "")
+    if not is_avro:
+        return LetterContent(None, "JSON has none", read_json(letter.value), now)
     if text is None:
         return LetterContent(
             schema_id,

@@ -172,4 +172,5 @@ def to_page(record: Record) -> list[str]:
         subject = f"{episode['entity']} {episode['metric'] or episode['kind']}"
         lines.append(f"    {minute(episode['start'])} to {until}{because}  {subject}")
         lines.append(f"      {episode['reason']}")
+        lines.append(f"      lapwing explain {episode['episode_id']}")
     return lines

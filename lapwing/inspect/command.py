@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lapwing.inspect.files import inspect_folder
+from lapwing.inspect.json_records import inspect_json
 from lapwing.inspect.reading import Inspection
 from lapwing.inspect.records import inspect_sample
 from lapwing.inspect.render import lines
@@ -30,6 +31,8 @@ def inspect_topic(
     raises : TopicMismatch if the topic does not exist, TransportError
     """
     sample = read_sample(settings, topic or settings.topics.input, limit)
+    if settings.input.format == "json":
+        return inspect_json(sample, settings.input)
     return inspect_sample(sample, settings.input)
 
 

@@ -1,4 +1,4 @@
-"""Reader of the newest records of a topic and their writer schemas.
+"""Reader of the newest records of a topic and, for Avro, their writer schemas.
 
 Invariant: it reads committed records without a consumer group, and commits, registers and creates
 nothing.
@@ -27,16 +27,25 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
     """
     low, high = topic_bounds(settings, topic)
     records = newest(_read(settings, topic, low, high, limit), limit)
-    registry = Registry(settings.registry)
-    ids = {i for record in records if (i := schema_id_of(record.value)) is not None}
-    texts = {schema_id: registry.schema(schema_id) for schema_id in sorted(ids)}
-    latest = None if records else registry.latest(f"{topic}-value")
+    texts, latest = _schemas(settings, topic, records)
     held = sum(high[p] - low[p] for p in high)
     partitions = f"{len(high)} partition{'' if len(high) == 1 else 's'}"
     about = "about " if held > len(records) else ""  # transaction markers take offsets
     counts = f"the newest {len(records):,} of {about}{held:,} records in {partitions}"
     source = f"{topic}: {counts if held else 'no records'}"
     return Sample(source, topic, records, texts, latest)
+
+
+def _schemas(
+    settings: Settings, topic: str, records: list[Record]
+) -> tuple[Mapping[int, str | None], str | None]:
+    """Return the records' schemas, and the subject's newest if there are no records."""
+    if settings.input.format != "avro":
+        return {}, None
+    registry = Registry(settings.registry)
+    ids = {i for record in records if (i := schema_id_of(record.value)) is not None}
+    texts = {schema_id: registry.schema(schema_id) for schema_id in sorted(ids)}
+    return texts, None if records else registry.latest(f"{topic}-value")
 
 
 def _read(

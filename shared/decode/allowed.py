@@ -42,6 +42,20 @@ def allowed(reason: str, settings: InputSettings) -> str:
             "a time in ISO 8601 such as 2024-01-10T20:40:00Z (input.time_unit=iso), or a finite"
             " number"
         ),
+        Reason.NOT_JSON: (
+            'one JSON object (input.format=json) such as {"host": "web-1", "cpu": 0.5}; names may'
+            " be nested, and are unique"
+        ),
+        Reason.RECORD_UNFIT: (
+            f"an object with {' and '.join(settings.entity_fields)} (input.entity_fields), "
+            f"{_time_of(settings)} and numbers without quotes{include}, no arrays"
+        ),
+        Reason.TOO_MANY_NAMES: (
+            "names of metrics that are the same in every record; input.include selects them"
+        ),
+        Reason.METRIC_INVALID: (
+            f"{settings.metric_field}: 1 to 256 bytes of UTF-8 without unprintable characters"
+        ),
         Reason.TOO_MANY_ENTITIES: "any number of entities; replay it",
     }
     by_code = {rule.code: text for rule, text in rules.items()}

@@ -5,7 +5,7 @@ Invariant: plain values; a decoder creates them, and what displays them adds not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 SHOWN_NAMES = 20
@@ -18,15 +18,24 @@ class UnsupportedSchema(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MetSchema:
-    """A writer schema that occurred in the input.
+    """A writer schema that occurred in the input, or a new set of names where there is none.
 
+    schema_id   : None = the format has no schemas
     facts       : short texts for a log: its fingerprints, and how its records are read
     unsupported : why its records cannot be used; empty where they can
     """
 
-    schema_id: int
+    schema_id: int | None
     facts: Mapping[str, str]
     unsupported: str = ""
+
+
+Met = Callable[[MetSchema], None]
+"""Called with each new schema that is allowed."""
+
+
+def ignore(met: MetSchema) -> None:
+    """Do nothing with a new schema."""
 
 
 @dataclass(frozen=True, slots=True)

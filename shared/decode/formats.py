@@ -9,7 +9,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from shared.decode.avro.decoder import AvroDecoder
-from shared.decode.avro.writer_schemas import Met, WriterSchemas, ignore
+from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import Met, ignore
+from shared.decode.json.decoder import JsonDecoder
+from shared.decode.long_form import with_long_form
 from shared.ports import Decoder
 from shared.settings import InputSettings
 
@@ -36,7 +39,14 @@ def open_decoder(
     """Return the decoder of the input.
 
     clock : monotonic seconds
-    met   : called with each new writer schema in the input
+    met   : called with each new writer schema in the input, or new set of names
     """
-    schemas = WriterSchemas(registry.schema, registry.address, settings, clock, met)
-    return AvroDecoder(schemas, settings)
+    if settings.format == "json":
+        return with_long_form(settings, lambda wanted: JsonDecoder(wanted, met))
+
+    def open_avro(wanted: InputSettings) -> Decoder:
+        report = met if wanted is settings else ignore
+        schemas = WriterSchemas(registry.schema, registry.address, wanted, clock, report)
+        return AvroDecoder(schemas, wanted)
+
+    return with_long_form(settings, open_avro)

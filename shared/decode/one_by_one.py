@@ -7,7 +7,7 @@ compiled decoder.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -30,6 +30,9 @@ from shared.decode.kernels.gate_checks import (
 from shared.directory import Directory
 from shared.events import Reason
 from shared.settings import InputSettings
+
+MOST_NAMES = 4_096
+"""Most names of metrics in a partition; a record that would add further ones is rejected."""
 
 _LARGEST_MS = 2**63 - 1
 
@@ -79,6 +82,7 @@ def decode_one_by_one(
         limits_of(settings),
         reasons,
     )
+    _reject_surplus_names(readings, metrics, reasons)
     columns = columns_of(*_gated(readings, names, reasons), entities)
     return _with_values(columns, [readings[row] for row in columns.accepted.tolist()], metrics)
 
@@ -93,6 +97,22 @@ def _read_all(batch: Batch, read: Read, reasons: npt.NDArray[np.uint8]) -> dict[
         else:
             readings[row] = result
     return readings
+
+
+def _reject_surplus_names(
+    readings: Mapping[int, Reading], metrics: Sequence[str], reasons: npt.NDArray[np.uint8]
+) -> None:
+    """Reject the accepted rows whose new names would exceed the limit of names."""
+    known = set(metrics)
+    for row in np.flatnonzero(reasons == Reason.ACCEPTED).tolist():
+        values = readings[row].values
+        if known.issuperset(values):
+            continue
+        wider = known.union(values)
+        if len(wider) > MOST_NAMES:
+            reasons[row] = Reason.TOO_MANY_NAMES
+        else:
+            known = wider
 
 
 def _gated(
@@ -145,9 +165,12 @@ def _utf8(name: str) -> bytes:
 
 def _with_values(columns: Columns, readings: list[Reading], metrics: list[str]) -> Columns:
     """Append new metrics, and fill the columns of values."""
-    for reading in readings:
-        metrics += [name for name in reading.values if name not in metrics]
     column_of = {name: column for column, name in enumerate(metrics)}
+    for reading in readings:
+        for name in reading.values:
+            if name not in column_of:
+                column_of[name] = len(metrics)
+                metrics.append(name)
     values = np.full((len(readings), len(metrics)), np.nan)
     for row, reading in enumerate(readings):
         for name, value in reading.values.items():

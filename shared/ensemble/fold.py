@@ -60,6 +60,8 @@ VIEWS_OF = {
     "combination": 1 << CROSS,
     "isolation_forest": 1 << TRAINED,
     "one_class_svm": 1 << TRAINED,
+    "peer_groups": 1 << TRAINED,
+    "reconstruction": 1 << TRAINED,
 }
 """Detectors, and the views that they alarm on: a bit each."""
 

@@ -30,9 +30,12 @@ import numpy.typing as npt
 from shared.errors import ArtifactRefused
 from shared.events import Detector
 from shared.features.vectors import FEATURE_NAMES, FEATURE_VERSION, FEATURES
+from shared.kernels.trained.peers import FIRST_METRIC
 from shared.models import npz
-from shared.models.model import Forest, Model, Svm
+from shared.models.model import Forest, Member, Model, Svm
 from shared.models.npz import Arrays
+from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 2 << 20
@@ -63,6 +66,22 @@ _MEMBERS: Mapping[Detector, Mapping[str, tuple[str, int]]] = {
         "svm.gamma": ("<f8", 0),
         "svm.rho": ("<f8", 0),
         "svm.vectors": ("<f8", 2),
+    },
+    Detector.PEER_GROUPS: {
+        "peers.center": ("<f8", 3),
+        "peers.entities": ("<u8", 1),
+        "peers.group": ("<i4", 1),
+        "peers.spread": ("<f8", 3),
+    },
+    Detector.RECONSTRUCTION: {
+        "network.biases": ("<f8", 1),
+        "network.center": ("<f8", 2),
+        "network.entities": ("<u8", 1),
+        "network.linear": ("<i4", 0),
+        "network.noise": ("<f8", 2),
+        "network.sizes": ("<i4", 1),
+        "network.spread": ("<f8", 2),
+        "network.weights": ("<f8", 1),
     },
 }
 """Name of an array -> its dtype and dimensions."""
@@ -133,7 +152,6 @@ def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model
         members = npz.read(arrays, {**_COMMON, **_MEMBERS[detector]})
         # If the caller holds no other reference, this frees the file's content.
         del arrays
-        _check_canary_rows(members["canary"])
         model = Model(
             sha256=sha256,
             version=facts["version"],
@@ -144,6 +162,7 @@ def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model
             threshold=facts["threshold"],
             calibration=members["calibration"],
         )
+        _check_canary_rows(members["canary"], model)
     except ValueError as error:
         _refuse_arrays(str(error))
     scores = facts["canary_scores"]
@@ -235,28 +254,43 @@ def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]
     return Detector(facts["detector"]), tuple(metrics)
 
 
-def _check_canary_rows(canary: npt.NDArray[np.float64]) -> None:
+def _check_canary_rows(canary: npt.NDArray[np.float64], model: Model) -> None:
     rows, columns = canary.shape
-    if not 1 <= rows <= MAX_CANARY_ROWS or columns != FEATURES or not np.isfinite(canary).all():
+    if (
+        not 1 <= rows <= MAX_CANARY_ROWS
+        or columns != model.features
+        or not _is_known(canary, FIRST_METRIC if model.sees_values else columns)
+    ):
         raise ValueError(
-            f"canary: shape {canary.shape} is not (1 to {MAX_CANARY_ROWS}, {FEATURES}), or a value"
-            " is not finite"
+            f"canary: shape {canary.shape} is not (1 to {MAX_CANARY_ROWS}, {model.features}), or a"
+            " value is not finite"
         )
+
+
+def _is_known(canary: npt.NDArray[np.float64], optional: int) -> bool:
+    """Return whether all entries are finite, but for missing ones from the ``optional`` column."""
+    is_missing = np.isnan(canary)
+    is_missing[:, :optional] = False
+    return bool((np.isfinite(canary) | is_missing).all())
 
 
 def _to_arrays(model: Model) -> Arrays:
     arrays: Arrays = {"calibration": model.calibration, "usual": model.usual}
-    prefix = "forest" if isinstance(model.member, Forest) else "svm"
-    wanted = [name for name in _MEMBERS[model.detector] if name.startswith(prefix)]
     return arrays | {
-        name: np.asarray(getattr(model.member, name.removeprefix(f"{prefix}."))) for name in wanted
+        name: np.asarray(getattr(model.member, name.partition(".")[2]), dtype)
+        for name, (dtype, _) in _MEMBERS[model.detector].items()
     }
 
 
-def _member(detector: Detector, members: Arrays) -> Forest | Svm:
+def _member(detector: Detector, members: Arrays) -> Member:
     if detector is Detector.ISOLATION_FOREST:
         part = _part(members, "forest")
         return Forest(**part | {"denominator": float(part["denominator"]), "features": FEATURES})
+    if detector is Detector.PEER_GROUPS:
+        return Peers(**_part(members, "peers"))
+    if detector is Detector.RECONSTRUCTION:
+        part = _part(members, "network")
+        return Reconstruction(**part | {"linear": int(part["linear"])})
     part = _part(members, "svm")
     return Svm(**part | {"gamma": float(part["gamma"]), "rho": float(part["rho"])})
 

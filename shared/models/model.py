@@ -1,4 +1,4 @@
-"""A model as arrays: a forest or an SVM, a usual row, a threshold and a calibration.
+"""A model as arrays: its member, a usual row, a threshold and a calibration.
 
 Invariant: a row's score, severity and attribution are a function of that row and the model's arrays
 alone. These classes refuse arrays that would make a kernel read out of bounds, loop without end or
@@ -8,7 +8,7 @@ arrays may come from an untrusted file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,6 +21,7 @@ from shared.events import Detector
 from shared.features.vectors import FEATURES
 from shared.kernels.trained import trained_rows
 from shared.kernels.trained.forest import MAX_FEATURES, MAX_TREE_NODES, pack_nodes, score_forest
+from shared.kernels.trained.peers import FIRST_METRIC
 from shared.kernels.trained.svm import LANES, score_svm
 from shared.kernels.trained.trained_rows import (
     KNOTS_PER_DECADE,
@@ -28,7 +29,10 @@ from shared.kernels.trained.trained_rows import (
     WITHOUT_MODEL,
     TrainedModel,
 )
+from shared.models.array_checks import kernel_rows, need_array
 from shared.models.attribution import attribute
+from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
@@ -76,8 +80,8 @@ class Forest:
             "left": np.int32,
             "path_length": np.float64,
         }.items():
-            _need_array(self, name, dtype, (nodes,))
-        _need_array(self, "offsets", np.int64, (len(self.offsets),))
+            need_array(self, name, dtype, (nodes,))
+        need_array(self, "offsets", np.int64, (len(self.offsets),))
         if not 1 <= len(self.offsets) - 1 <= MAX_TREES:
             raise ValueError(f"offsets do not divide the nodes into 1 to {MAX_TREES} trees")
         sizes = np.diff(self.offsets)
@@ -153,7 +157,7 @@ class Forest:
 
     def score(self, X: Floats) -> Floats:
         """Score rows; see ``Model.score``."""
-        X = _kernel_rows(X, self.features)
+        X = kernel_rows(X, self.features)
         scores = np.empty(len(X))
         score_forest(
             X, self._nodes, self.path_length, self.offsets, self.depth, self.denominator, scores
@@ -183,10 +187,10 @@ class Svm:
 
     def __post_init__(self) -> None:
         size = len(self.coefficients)
-        _need_array(self, "coefficients", np.float64, (size,))
+        need_array(self, "coefficients", np.float64, (size,))
         if self.vectors.ndim != 2 or size == 0 or self.vectors.shape[1] == 0:
             raise ValueError(f"vectors have shape {self.vectors.shape}, not (1 or more, 1 or more)")
-        _need_array(self, "vectors", np.float64, (size, self.features))
+        need_array(self, "vectors", np.float64, (size, self.features))
         if not (np.isfinite(self.vectors).all() and np.isfinite(self.coefficients).all()):
             raise ValueError("vectors or coefficients are not finite")
         if not (np.isfinite(self.gamma) and self.gamma > 0 and np.isfinite(self.rho)):
@@ -224,10 +228,20 @@ class Svm:
 
     def score(self, X: Floats) -> Floats:
         """Score rows; see ``Model.score``."""
-        X = _kernel_rows(X, self.features)
+        X = kernel_rows(X, self.features)
         scores = np.empty(len(X))
         score_svm(X, *self._columns, self.gamma, self.rho, scores)
         return scores
+
+
+Member = Forest | Svm | Peers | Reconstruction
+MEMBERS: Mapping[Detector, type[Member]] = {
+    Detector.ISOLATION_FOREST: Forest,
+    Detector.ONE_CLASS_SVM: Svm,
+    Detector.PEER_GROUPS: Peers,
+    Detector.RECONSTRUCTION: Reconstruction,
+}
+"""Trained detectors, and what scores their rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +251,8 @@ class Model:
     sha256      : 64 hex digits of the published artefact; "" before it is published
     version     : end of the training range, ISO 8601 UTC
     metrics     : (M,) of the training rows; a row is scored whatever its metrics
-    usual       : float64 (FEATURES,)  a usual row, which attributions compare with
+    usual       : float64 (FEATURES,)  a usual row, which attributions compare with; empty where the
+                  member sees values
     threshold   : a score above it is an anomaly
     calibration : float64 (q,) increasing; entry k is the score that a share of
                   10 ** (-k / KNOTS_PER_DECADE) of the training rows reaches
@@ -250,27 +265,26 @@ class Model:
     detector: Detector
     metrics: tuple[str, ...]
     usual: Floats
-    member: Forest | Svm
+    member: Member
     threshold: float
     calibration: Floats
 
     def __post_init__(self) -> None:
         if not self.metrics or len(set(self.metrics)) != len(self.metrics) or not all(self.metrics):
             raise ValueError("metrics: there are none, or a name is empty or duplicate")
-        if self.member.features != FEATURES:
+        width = FIRST_METRIC + len(self.metrics) if self.sees_values else FEATURES
+        if self.member.features != width:
             raise ValueError(
-                f"the detector takes {self.member.features} features, a row has {FEATURES}"
+                f"the detector takes {self.member.features} features, a row has {width}"
             )
-        if not self.detector.is_trained or isinstance(self.member, Forest) != (
-            self.detector is Detector.ISOLATION_FOREST
-        ):
+        if type(self.member) is not MEMBERS.get(self.detector):
             raise ValueError(f"detector is {self.detector}, but the arrays are of another detector")
-        _need_array(self, "usual", np.float64, (FEATURES,))
+        need_array(self, "usual", np.float64, (0 if self.sees_values else FEATURES,))
         if not np.isfinite(self.usual).all():
             raise ValueError("usual is not finite")
         if not np.isfinite(self.threshold):
             raise ValueError("threshold is not finite")
-        _need_array(self, "calibration", np.float64, (len(self.calibration),))
+        need_array(self, "calibration", np.float64, (len(self.calibration),))
         if (
             not KNOTS_PER_DECADE < len(self.calibration) <= MAX_KNOTS
             or not (np.abs(self.calibration) <= LARGEST).all()
@@ -281,6 +295,25 @@ class Model:
             )
         if not (np.diff(self.calibration) >= 0).all():
             raise ValueError("calibration is not sorted")
+
+    @property
+    def sees_values(self) -> bool:
+        """Whether its rows are ``value_rows``: of values, not of what the fold's views see."""
+        return isinstance(self.member, Peers | Reconstruction)
+
+    @property
+    def entities(self) -> npt.NDArray[np.uint64]:
+        """Hashes of the entities that the model lists, increasing; none unless it sees values."""
+        return (
+            self.member.entities
+            if isinstance(self.member, Peers | Reconstruction)
+            else np.empty(0, np.uint64)
+        )
+
+    @property
+    def features(self) -> int:
+        """Number of columns of a row."""
+        return self.member.features
 
     @property
     def model_id(self) -> str:
@@ -297,12 +330,18 @@ class Model:
     def score(self, X: Floats) -> Floats:
         """Score feature vectors.
 
-        X       : float64 (n, d), no NaN
+        X       : float64 (n, d), no NaN but for missing values in ``value_rows``
         returns : float64 (n,), higher = more anomalous; a row's bits are equal in any batch
         raises  : ValueError when X has another number of columns
         Cost    : 100 trees of 256 samples about 0.7 us a row in batches, 1.6 us for a single one
         """
         return self.member.score(X)
+
+    def knows(self, X: Floats) -> npt.NDArray[np.bool_]:
+        """Return whether the model can say anything of each row; bool (n,)."""
+        if isinstance(self.member, Peers | Reconstruction):
+            return self.member.knows(X)
+        return ~np.isnan(X[:, 0])
 
     def severity(self, scores: Floats) -> Floats:
         """Map scores to 0..1 by their rarity among the training rows.
@@ -335,9 +374,12 @@ class Model:
     def attribute(self, X: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Attribute the scores of rows to features; see ``attribution.attribute``.
 
-        X       : float64 (n, FEATURES), no NaN
-        returns : shares float64 (n, FEATURES) that sum to 1; int64 (n,) feature with the largest
+        X       : float64 (n, d) as ``score`` takes it
+        returns : shares float64 (n, d) that sum to 1; int64 (n,) feature with the largest
         """
+        if isinstance(self.member, Peers | Reconstruction):
+            shares = self.member.shares(X)
+            return shares, shares.argmax(axis=1)
         return attribute(self.score, X, self.usual)
 
     @cached_property
@@ -382,21 +424,6 @@ def calibrate(scores: Floats) -> Floats:
     tail = 10.0 ** (-np.arange(max(knots, KNOTS_PER_DECADE + 2)) / KNOTS_PER_DECADE)
     quantiles: Floats = np.quantile(scores, 1.0 - tail)
     return np.maximum.accumulate(quantiles)
-
-
-def _kernel_rows(X: Floats, features: int) -> Floats:
-    """Return the rows contiguous and writable, as the kernels' signatures require."""
-    if X.ndim != 2 or X.shape[1] != features:
-        raise ValueError(f"X has shape {X.shape}, the model takes (n, {features})")
-    return np.require(X, np.float64, ["C", "W"])
-
-
-def _need_array(owner: object, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
-    array = getattr(owner, name)
-    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-        raise ValueError(
-            f"{name} is {array.dtype} {array.shape}, not contiguous {np.dtype(dtype)} {shape}"
-        )
 
 
 def _writable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

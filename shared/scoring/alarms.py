@@ -31,6 +31,7 @@ from shared.models.model import Model
 from shared.scoring.explaining import Explained, Trained
 from shared.scoring.reasons import Speaker
 from shared.scoring.state import Folded, PartitionState
+from shared.scoring.values_seen import ValuesSeen
 from shared.scoring.verdicts import Verdicts
 
 COLD_SEVERITY = 0.5
@@ -54,7 +55,7 @@ class Context:
     found: Found
     state: PartitionState
     model: Model | None
-    trained: Trained
+    trained: Trained | ValuesSeen
     detector_id: str
     speaker: Speaker
 

@@ -35,6 +35,7 @@ from shared.scoring.explaining import Trained
 from shared.scoring.leaving import interruptions_of, limit_verdicts, restarts, with_names
 from shared.scoring.reasons import Speaker
 from shared.scoring.state import Folded, PartitionState, fold
+from shared.scoring.values_seen import ValuesSeen
 from shared.scoring.verdicts import Verdicts
 
 Floats = npt.NDArray[np.float64]
@@ -66,7 +67,7 @@ class Outcome:
     model: Model | None
     detector_id: str
     decoder: Decoder
-    trained: Trained
+    trained: Trained | ValuesSeen
 
 
 class Scorer:
@@ -145,8 +146,13 @@ class Scorer:
         folded = fold(state, columns, window, forget_ms, self.configuration.max_entities, offsets)
         signals = self._watch(columns, folded)
         interruptions = interruptions_of(state, columns, folded, signals, offsets, restarted)
-        found = self._fold(columns, folded, interruptions, offsets)
-        trained = Trained(found.features, found.sources, columns.values, found.cells, state.metrics)
+        seen = self._values_seen(columns)
+        found = self._fold(columns, folded, interruptions, offsets, seen)
+        trained: Trained | ValuesSeen = Trained(
+            found.features, found.sources, columns.values, found.cells, state.metrics
+        )
+        if seen is not None:
+            trained = seen.of_folded(found.rows)
         if self.configuration.detector.is_trained:
             _clear_unknown(found, trained.known)
         verdicts = self._verdicts(columns, folded, found, batch)
@@ -208,14 +214,26 @@ class Scorer:
         gone = Dropped(dropped.row, dropped.place, dropped.slots)
         return watch(state.quality, rows, self.configuration.quality, self._zone, gone)
 
+    def _values_seen(self, columns: Columns) -> ValuesSeen | None:
+        """Score the rows by a model of values; None where there is none."""
+        if self.model is None or not self.model.sees_values:
+            return None
+        return ValuesSeen.of(
+            self.model, columns, self.state.entities, self.state.metrics, self._zone
+        )
+
     def _fold(
         self,
         columns: Columns,
         folded: Folded,
         interruptions: list[Interruption],
         offsets: npt.NDArray[np.int64],
+        seen: ValuesSeen | None,
     ) -> Found:
-        """Score the rows by the fold, with the trained model as one of its views."""
+        """Score the rows by the fold, with the trained model as one of its views.
+
+        seen : what a model of values finds in the rows, before the fold
+        """
         state = self.state
         state.ensemble.reserve(state.places_used, state.slots_used)
         if len(self._limits.metrics) != columns.values.shape[1]:
@@ -228,11 +246,12 @@ class Scorer:
             folded.slots,
             order=np.array(by_name, np.int32),
             marks=_marks(folded),
+            trained=None if seen is None else seen.rarity,
             offsets=offsets,
             names=columns.entity,
         )
         model = WITHOUT_MODEL if self._features else None
-        if self.model is not None:
+        if self.model is not None and seen is None:
             model = self.model.arrays
         return fold_ensemble(
             state.ensemble, rows, self._limits, self._knobs, self._zone, interruptions, model

@@ -19,6 +19,13 @@ DEFAULT_MODEL_BYTES = 33_554_432
 class InputSettings(Section):
     """How records of the input are read, and which are refused."""
 
+    format: Literal["avro", "json"] = Field(
+        "avro",
+        description=(
+            "format of the records; json = one object per record, without a registry; it needs"
+            " input.time_field and input.time_unit"
+        ),
+    )
     entity_fields: Names = Field(
         ("host",), min_length=1, description="field(s) that name the entity, joined by '/'"
     )
@@ -31,6 +38,13 @@ class InputSettings(Section):
             "unit of a time that is a plain number; iso for text; empty = a logicalType is required"
         ),
     )
+    metric_field: str = Field(
+        "",
+        description=(
+            "long form: field that names the metric of a record; empty = each number is a metric"
+        ),
+    )
+    value_field: str = Field("", description="long form: field with the metric's value")
     include: Names = Field(
         (), description="metrics to use; empty = every numeric field that is not a time"
     )
@@ -68,6 +82,38 @@ class InputSettings(Section):
     def _ordered(self) -> InputSettings:
         if self.min_time >= self.max_time:
             raise ValueError("input.min_time must be before input.max_time")
+        return self
+
+    @model_validator(mode="after")
+    def _long_form_is_whole(self) -> InputSettings:
+        if bool(self.metric_field) != bool(self.value_field):
+            raise ValueError(
+                "input.metric_field and input.value_field belong together: the field with the"
+                " metric's name, and the field with its value"
+            )
+        used = [*self.entity_fields, self.time_field, self.metric_field, self.value_field]
+        named = [name.lower() for name in used if name]
+        if self.metric_field and len(set(named)) < len(named):
+            raise ValueError(
+                "input.entity_fields, input.time_field, input.metric_field and input.value_field"
+                " name different fields"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _json_says_its_time(self) -> InputSettings:
+        if self.format != "json":
+            return self
+        missing = [name for name in ("time_field", "time_unit") if not getattr(self, name)]
+        if missing:
+            raise ValueError(
+                f"input.format=json needs input.{' and input.'.join(missing)}: JSON has no type for"
+                " times; input.time_unit is one of s, ms, us, ns, iso"
+            )
+        if self.schema_fingerprints:
+            raise ValueError(
+                "input.schema_fingerprints is for Avro: records of input.format=json have no schema"
+            )
         return self
 
     @property
@@ -223,7 +269,7 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """Training data, model parameters and schedule."""
 
-    member: Literal["isolation_forest", "one_class_svm"] = Field(
+    member: Literal["isolation_forest", "one_class_svm", "peer_groups", "reconstruction"] = Field(
         "one_class_svm",
         description=(
             "model that joins the ensemble; ignored if `detector` is a trained model itself"
@@ -252,6 +298,10 @@ class TrainSettings(Section):
         8_000,
         ge=100,
         description="One-Class SVM: most training rows; more are sampled with the seed",
+    )
+    reconstruction: Literal["autoencoder", "pca"] = Field(
+        "autoencoder",
+        description="reconstruction: an autoencoder, or principal components, its linear form",
     )
     min_rows: int = Field(500, ge=10, description="fewest training rows over all entities")
     window_days: Annotated[float | None, NoneAllowed] = Field(

@@ -99,6 +99,13 @@ class PredictSettings(Section):
         description="time between commits; adds half of it to the latency on average",
     )
     max_batch_records: int = Field(5_000, ge=1, le=100_000, description="most records per batch")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="partitions that a predictor scores at the same time, each on a core of its"
+        " own; results are the same",
+    )
     session_timeout_ms: int = Field(
         6_000,
         ge=6_000,
@@ -122,6 +129,15 @@ class PredictSettings(Section):
     )
     snapshots_kept: int = Field(
         3, ge=1, le=100, description="full snapshots kept per partition, each with its deltas"
+    )
+    checkpoint_days: int = Field(
+        30,
+        ge=0,
+        le=3650,
+        description=(
+            "days for which one more full snapshot a day is kept, for `lapwing explain ID`; 32 KiB"
+            " for each metric of an entity and day; 0 = none"
+        ),
     )
     model_poll_s: float = Field(
         1.0, gt=0, le=3600, description="interval between checks for a new model"

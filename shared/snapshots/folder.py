@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from shared.snapshots.frames import Array, Bytes, ChangeMarks, Frame, overlay, p
 
 _NAME = re.compile(r"v(\d+)-(\d{20})-([0-9a-f]{16})(?:-([0-9a-f]{16}))?\.snapshot")
 _DIGITS = 16
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,9 @@ class _Entry(NamedTuple):
 class SnapshotFolder:
     """The snapshots of one group on one topic.
 
-    keep : bases, with their deltas, that are kept for each partition
+    keep            : bases, with their deltas, that are kept for each partition
+    checkpoint_days : days for which the first base of each day (UTC, as the files' times say) is
+                      kept as well, so that verdicts of that day can be explained
     """
 
     root: Path
@@ -87,6 +90,7 @@ class SnapshotFolder:
     topic_id: str
     group: str
     keep: int = 3
+    checkpoint_days: int = 0
 
     def partition(self, partition: int) -> Path:
         """Return the folder of one partition's snapshots."""
@@ -167,6 +171,20 @@ class SnapshotFolder:
                 return group
         return None
 
+    def _checkpoints(self, leaving: Sequence[_Entry]) -> set[str]:
+        """Return which of the files that would be removed stay: a day's first base."""
+        if not self.checkpoint_days:
+            return set()
+        bases = [one for one in leaving if not one.parent and one.version == STATE_VERSION]
+        days = {one.digest: _days_of(one.path) for one in bases}
+        newest = max(days.values(), default=0.0)
+        first: dict[int, str] = {}
+        for one in sorted(bases, key=lambda one: one.offset):
+            day = days[one.digest]
+            if newest - day <= self.checkpoint_days:
+                first.setdefault(int(day), one.digest)
+        return set(first.values())
+
     def _entries(self, partition: int) -> Iterator[_Entry]:
         folder = self.partition(partition)
         if not folder.is_dir():
@@ -202,12 +220,22 @@ class SnapshotFolder:
             ),
             reverse=True,
         )
-        for chain in [*older[self.keep - 1 :], chains.get("", [])]:
+        leaving = older[self.keep - 1 :]
+        kept = self._checkpoints([entry for chain in leaving for entry in chain])
+        for chain in [*leaving, chains.get("", [])]:
             for entry in sorted(chain, key=lambda entry: bool(entry.parent), reverse=True):
-                if entry.offset <= offset:
+                if entry.offset <= offset and entry.digest not in kept:
                     entry.path.unlink(missing_ok=True)
         for path in self.partition(partition).glob("*.tmp"):
             path.unlink(missing_ok=True)
+
+
+def _days_of(path: Path) -> float:
+    """Return when a file was written, days since 1970 UTC; -inf where it is gone."""
+    try:
+        return path.stat().st_mtime / _DAY_S
+    except FileNotFoundError:
+        return -float("inf")
 
 
 def _chain(newest: _Entry, entries: dict[str, _Entry]) -> list[_Entry]:

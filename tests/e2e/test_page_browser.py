@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import socket
@@ -11,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from dashboard.history.queries import History
@@ -19,18 +22,38 @@ from dashboard.history.store import Store
 from dashboard.hub import Hub
 from dashboard.server import history_file, make_app
 from shared.settings import load_settings
-from tests.support.page_records import anomaly, arrived, closed, event_id, score
+from tests.support.page_records import (
+    STEP_MS,
+    activation,
+    anomaly,
+    arrived,
+    closed,
+    event_id,
+    incident,
+    score,
+)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>/'\"&%25"
 PIPELINE = {
     "topics": [],
     "lag": {"partitions": {"0": 5}, "problem": ""},
+    "latency": {"problem": "", "records": 64, "p50_ms": 80, "p95_ms": 1200, "p99_ms": 1500},
     "problem": "",
     "rebuilt": "",
     "clients": 1,
     "dropped_clients": 0,
 }
+VIEWS = (
+    "/",
+    "/entity/web-00003",
+    f"/anomaly/{event_id(1_000_100)}",
+    "/incidents",
+    "/pipeline",
+    "/models",
+)
+WCAG_AA = {"runOnly": ["wcag2a", "wcag2aa"]}
+CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 expect.set_options(timeout=20_000)
 
 
@@ -38,7 +61,10 @@ class Site:
     """A page on a history that the test writes, without a broker."""
 
     def __init__(self, folder, port=0):
-        settings = load_settings({"state_dir": folder}, environ={})
+        models_dir = folder / "models"
+        models_dir.mkdir(parents=True, exist_ok=True)
+        self.sha256 = publish(models_dir)
+        settings = load_settings({"state_dir": folder, "models_dir": models_dir}, environ={})
         self.store = Store(history_file(settings), Retention(30, 10**9))
         self.hub = Hub(50)
         history = History(self.store.path, self.store)
@@ -67,20 +93,61 @@ class Site:
         self.store.close()
 
 
+def publish(models_dir):
+    """A model with a report and a picture."""
+    facts = {
+        "detector": "one_class_svm",
+        "version": "2014-04-16T00:00:00Z",
+        "threshold": 0.5,
+        "metrics": ["cpu"],
+        "evaluation": {
+            "rows": {"train": 300, "test": 200},
+            "flagged_share": {"train": 0.02, "test": 0.025},
+            "alarms_per_entity_and_day": {"train": 1.0, "test": 1.5},
+            "threshold": 0.5,
+            "score_quantiles": {"levels": [0.5, 1.0], "train": [-1.0, 2.0], "test": [-1.1, 2.5]},
+        },
+    }
+    manifest = json.dumps(facts).encode()
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    report = models_dir / sha256 / "report"
+    report.mkdir(parents=True, exist_ok=True)
+    (models_dir / sha256 / "manifest.json").write_bytes(manifest)
+    (models_dir / "CURRENT").write_text(sha256)
+    part = {"alarms": 2, "days": 1.0}
+    entry = {"peak_severity": 0.9, "train": part, "test": part}
+    figures = {"per_entity": {"web-00001": entry}, "pictures": {"web-00001": "web-00001.svg"}}
+    (report / "report.json").write_text(json.dumps(figures))
+    style = "<style>rect{fill:#0a0}</style>"
+    box = "xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 6' width='932' height='672'"
+    box += " preserveAspectRatio='none'"
+    (report / "web-00001.svg").write_text(f"<svg {box}>{style}<rect width='9' height='6'/></svg>")
+    return sha256
+
+
 def fill(site):
     names = [HOSTILE, *(f"web-{number:05d}" for number in range(40))]
-    for name in names:
-        site.write("scores", [score(row, entity=name) for row in range(300)])
+    site.write("scores", [score(row, entity=name) for row in range(300) for name in names])
     reason = f"<b>bold</b> {HOSTILE}"
     site.write("anomalies", [anomaly(290, entity=HOSTILE, reason=reason)])
     old = anomaly(100, entity="web-00003")
     site.write("anomalies", [old, closed(old, 130)])
+    site.write("activations", [activation(number, 0, site.sha256) for number in range(3)])
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """The folder of a site with results in it, which nobody serves."""
+    folder = tmp_path_factory.mktemp("filled") / "site"
+    site = Site(folder)
+    fill(site)
+    site.close()
+    return folder
 
 
 @pytest.fixture
-def site(tmp_path):
-    site = Site(tmp_path)
-    fill(site)
+def site(tmp_path, filled):
+    site = Site(shutil.copytree(filled, tmp_path / "site"))
     yield site
     site.close()
 
@@ -191,17 +258,15 @@ def test_an_anomaly_is_told_in_full(site, page):
     expect(page.locator(".uplot")).to_have_count(1)
 
 
-def test_the_page_goes_on_when_its_server_is_back(tmp_path, chromium):
-    site = Site(tmp_path / "first")
-    fill(site)
+def test_the_page_goes_on_when_its_server_is_back(tmp_path, filled, chromium):
+    site = Site(shutil.copytree(filled, tmp_path / "first"))
     page = chromium.new_page()
     page.goto(site.url)
     expect(page.locator("#live")).to_contain_text("live")
     site.close()
     expect(page.locator("#live")).to_contain_text("reconnecting")
-    site = Site(tmp_path / "second", site.port)
+    site = Site(shutil.copytree(filled, tmp_path / "second"), site.port)
     try:
-        fill(site)
         expect(page.locator("#live")).to_contain_text("live")
         site.write("anomalies", [anomaly(299, entity="web-00002", reason="after the restart")])
         expect(page.locator(".strip")).to_contain_text("after the restart")
@@ -210,10 +275,125 @@ def test_the_page_goes_on_when_its_server_is_back(tmp_path, chromium):
         site.close()
 
 
+def test_active_incidents_come_first_live_and_lead_to_their_episodes(site, page):
+    page.goto(site.url)
+    expect(page.locator(".strip a")).to_have_count(1)  # an open episode, without an incident
+    opened = [anomaly(280 + number, entity=f"web-0000{number}") for number in (1, 2)]
+    opened[1] |= {"severity": 0.75, "peak_severity": 0.75}
+    site.write("anomalies", opened)
+    site.write("incidents", [incident(opened)])
+    expect(page.get_by_role("heading", name="Active incidents")).to_be_visible()
+    expect(page.locator(".strip a")).to_contain_text("2 entities")
+    page.locator(".strip a").click()
+    expect(page.locator("h1")).to_contain_text("web-00001")
+    expect(page.locator(".episodes a")).to_have_count(2)
+    expect(page.locator(".uplot")).to_have_count(2)
+    site.write("incidents", [incident(opened, 2, end_row=298)])
+    expect(page.locator(".numbers")).to_contain_text("recovered")
+    page.locator(".episodes a").first.click()
+    expect(page.get_by_text("its incident")).to_be_visible()
+    expect(page.locator(".command code")).to_have_text(f"lapwing explain {opened[0]['event_id']}")
+
+
+def test_the_first_visit_shows_three_things_to_try(site, page):
+    page.goto(site.url)
+    expect(page.locator(".guide li")).to_have_count(3)
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator(".guide")).to_have_count(0)
+    page.reload()
+    expect(page.locator(".card canvas").first).to_be_visible()
+    expect(page.locator(".guide")).to_have_count(0)
+
+
+def test_incidents_are_filtered_and_the_address_keeps_the_filter(site, page):
+    minor = anomaly(20, entity="web-00005", severity=0.6, peak_severity=0.6)
+    site.write("incidents", [incident([minor], 2, 40), incident([anomaly(280, entity=HOSTILE)])])
+    page.goto(f"{site.url}/incidents")
+    expect(page.locator(".rows a")).to_have_count(2)
+    page.get_by_role("button", name="Closed").click()
+    expect(page.locator(".rows a")).to_have_count(1)
+    expect(page.locator(".rows a")).to_contain_text("recovered after 1 h 40 min")
+    assert page.url.endswith("/incidents?state=closed")
+    page.goto(f"{site.url}/incidents?severity=critical")
+    expect(page.locator(".rows a")).to_contain_text(HOSTILE)
+    page.locator("input[type=search]").fill("nothing like it")
+    expect(page.locator(".empty")).to_contain_text("No incident matches")
+    site.write("incidents", [incident([anomaly(290, entity="nothing like it")])])
+    expect(page.locator(".rows a")).to_contain_text("nothing like it")
+
+
+def test_models_show_who_runs_what_and_the_report(site, page):
+    page.goto(f"{site.url}/models")
+    expect(page.locator("table").first).to_contain_text("0 to 2")
+    expect(page.locator("table").last).to_contain_text("300 / 200")
+    page.locator("table a").last.click()
+    expect(page.locator(".numbers")).to_contain_text("partitions 0 to 2")
+    picture = page.locator("figure img")
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('figure img').naturalWidth > 0")
+    colour = page.evaluate(
+        """() => {
+          const canvas = document.createElement("canvas");
+          const context = canvas.getContext("2d");
+          context.drawImage(document.querySelector("figure img"), 0, 0);
+          return [...context.getImageData(5, 5, 1, 1).data];
+        }"""
+    )
+    assert colour == [0, 170, 0, 255], "the picture's own style applies"
+
+
+def test_marks_of_data_quality_are_drawn_and_named(site, page):
+    """Rows 200 to 230 are missing; of two more rows the value is missing, or came late."""
+    name = "marked"
+    rows = [score(row, entity=name) for row in range(240) if not 200 <= row < 230]
+    rows[150] |= {"imputed": True, "metrics": [rows[150]["metrics"][0] | {"value": None}]}
+    rows[160] |= {"late": True}
+    site.write("scores", rows)
+    gap = {"kind": "gap", "is_anomaly": False, "episode_id": None, "phase": None, "metric": None}
+    since = rows[199]["event_time"]
+    nothing = {"severity": None, "severity_class": None, "score": None, "attributions": {}}
+    verdict = anomaly(230, entity=name, reason="nothing for 2 h 35 min", since=since)
+    site.write("anomalies", [verdict | gap | nothing])
+    page.goto(f"{site.url}/entity/{name}")
+    for text in ("no data", "missing, drawn where it was expected", "came late"):
+        expect(page.locator(".legend")).to_contain_text(text)
+    expect(page.locator(".legend")).to_contain_text("data-quality verdict")
+    over = page.locator(".u-over")
+    box = over.bounding_box()
+    span = 24 * 3_600_000
+    share = 1 - (239 - 215) * STEP_MS / span
+    page.mouse.move(box["x"] + share * box["width"], box["y"] + 40)
+    # The cursor holds the nearest point, which is an end of the gap.
+    expect(page.locator(".readout")).to_contain_text("nothing for 2 h 35 min")
+
+
+def test_no_view_has_a_serious_accessibility_violation(site, chromium):
+    opened = anomaly(280, entity="web-00001")
+    site.write("anomalies", [opened])
+    site.write("incidents", [incident([opened])])
+    violations = []
+    page = chromium.new_page(color_scheme="light")
+    for path in (*VIEWS, f"/incident/{opened['event_id']}", f"/model/{site.sha256}"):
+        page.goto(site.url + path)
+        expect(page.locator("h1")).to_be_visible()
+        page.wait_for_timeout(300)  # until charts and lists are drawn
+        for rules in (WCAG_AA, CONTRAST):
+            found = Axe().run(page, options=rules | {"iframes": False}).response
+            assert found["passes"]
+            violations += [
+                (path, one["impact"], one["id"], one["nodes"][0]["html"][:200])
+                for one in found["violations"]
+                if one["impact"] in ("serious", "critical")
+            ]
+            page.locator("#theme-button").click()  # the rest does not depend on colours
+    page.close()
+    assert violations == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_screens_need_no_sideways_scrolling(site, chromium, scheme):
     page = chromium.new_page(viewport={"width": 360, "height": 740}, color_scheme=scheme)
-    for path in ("/", "/entity/web-00003", f"/anomaly/{event_id(1_000_100)}", "/pipeline"):
+    for path in VIEWS:
         page.goto(site.url + path)
         expect(page.locator("h1")).to_be_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), path

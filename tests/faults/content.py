@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import schemas
-from consumer_prediction.counting import DROPPED
+from consumer_prediction.health.counting import DROPPED
 from consumer_prediction.outgoing import Encoder
 from shared.artifacts import load as load_model
 from shared.batch import Batch, Blob

@@ -249,8 +249,8 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "        self.owned.clear()\n        self._held.clear()\n",
-                "        self._held.clear()\n",
+                "        self.owned.clear()\n        self.polling.held.clear()\n",
+                "        self.polling.held.clear()\n",
             ),
             Edit(
                 LOOP,
@@ -308,7 +308,7 @@ MUTANTS = (
     ),
     Mutant(
         "results sent again by a replay",
-        (Edit(LOOP, "            if replayed:\n", "            if False:\n"),),
+        (Edit(LOOP, "Piece(owned, *segment)", "Piece(owned, segment[0], False)"),),
         (KILLS,),
     ),
     Mutant(
@@ -327,11 +327,11 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "        positions = {\n            partition: Position(",
+                "        outcomes = self.transaction.commit(positions)\n",
                 "        for owned in self.owned.values():\n            if not owned.replaying and"
                 " owned.progress.offset != owned.state.next_offset:\n               "
                 " self.dependencies.snapshots.write(owned.progress, owned.state)\n"
-                "        positions = {\n            partition: Position(",
+                "        outcomes = self.transaction.commit(positions)\n",
             ),
             Edit(FOLDER, " if entry.offset <= at_most]", "]"),
         ),
@@ -433,8 +433,8 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "self._held = list(batches[index:])",
-                "self._held = list(batches[index + 1 :])",
+                "self.polling.hold(todo)\n",
+                "self.polling.hold(todo[1:])\n",
             ),
         ),
         (REGISTRY,),
@@ -450,7 +450,9 @@ MUTANTS = (
         "activation not replayed",
         (
             Edit(
-                LOOP, "if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:", "if False:"
+                LOOP,
+                "        if piece.is_activated:\n",
+                "        if False:\n",
             ),
         ),
         (MODELS,),

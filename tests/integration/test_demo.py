@@ -164,10 +164,34 @@ def test_nothing_survives_a_kill(start):
     assert_gone(children)
 
 
+def test_a_killed_predictor_comes_back_and_a_new_model_takes_over(start):
+    """What the demo suggests to try, with the very commands that it prints."""
+    demo = start("--fleet", "6", "--speed", "6000", "--no-page")
+    kill, train = wait_for_hints(demo)
+    subprocess.run(kill, shell=True, check=True)
+    trained = subprocess.run(train, shell=True, check=True, capture_output=True, cwd=ROOT)
+    assert b'"model published"' in trained.stdout + trained.stderr
+    time.sleep(3)
+    demo.send_signal(signal.SIGINT)
+    code, out, error = finish(demo, 60)
+    assert code == 0, out + error
+    assert "was ended by signal 9, it is restarted" in out
+    assert "does not agree" not in out
+
+
+def wait_for_hints(demo):
+    """Return the commands with which the demo suggests to kill a predictor and to train."""
+    children = wait_for_line(demo, "live:")
+    commands = [demo.stdout.readline().removeprefix("try: ").partition("  #")[0] for _ in range(2)]
+    assert {int(commands[0].split()[-1])} < {child.pid for child in children}
+    assert commands[1].endswith("train --once)")
+    return commands
+
+
 def test_a_child_that_dies_ends_it(start):
     demo = start("--fleet", "6", "--speed", "6000")
     children = wait_for_line(demo, "live:")
-    victim = next(child for child in children if "consumer_prediction" in child.cmdline())
+    victim = next(child for child in children if "lapwing.incidents" in child.cmdline())
     victim.kill()
     code, _, error = finish(demo, 60)
     assert code == 1

@@ -39,7 +39,14 @@ def partition_of_key(key: bytes) -> int:
 class Site:
     """A broker, a registry, and a command line connected to them."""
 
-    def __init__(self, broker: EmbeddedBroker, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        broker: EmbeddedBroker,
+        url: str,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        has_registry: bool = True,
+    ) -> None:
         self.settings: Settings = load_settings(
             {"kafka": broker.client_settings, "registry": {"url": url}}, environ={}
         )
@@ -51,7 +58,8 @@ class Site:
         self.killed = [0] * PARTITIONS
         self.publisher = Publisher(self.settings)
         self.registry = Registry(self.settings.registry)
-        self.registry.register(f"{INPUT}-value", METRIC_EVENT, "BACKWARD")
+        if has_registry:
+            self.registry.register(f"{INPUT}-value", METRIC_EVENT, "BACKWARD")
 
     def send(self, records: Outgoing) -> None:
         self.publisher.send(records)

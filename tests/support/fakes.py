@@ -269,6 +269,7 @@ class LinearModel:
     detector = Detector.ISOLATION_FOREST
     version = "2014-04-10 00:00"
     metrics = ("cpu",)
+    sees_values = False
 
     def __init__(self, sha256: str, threshold: float = 3.0) -> None:
         self.sha256 = sha256

@@ -46,7 +46,7 @@ CORE: dict[str, tuple[str, ...]] = {
 }
 """Layer 2: package, with its kernels -> the others that it may import besides the vocabulary."""
 
-FORMATS = ("shared.decode.avro",)
+FORMATS = ("shared.decode.avro", "shared.decode.json")
 """The input's formats; others get a ``shared.ports.Decoder`` from the module below."""
 
 CHOOSES_FORMAT = "shared.decode.formats"

@@ -12,7 +12,8 @@ from consumer_prediction.loop import SETTLE_S, Dependencies, PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.rows import schema_ids
-from shared.decode.avro.writer_schemas import WriterSchemas, ignore
+from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import ignore
 from shared.encode.records import decode_records, encode_records
 from shared.errors import TransportError
 from shared.events import Activation, Detector
@@ -104,6 +105,7 @@ class World:
         self.snapshots = SnapshotFolder(folder, "cluster", TOPICS.input, "id", GROUP)
         self.counters = Counters()
         self.configuration = configuration
+        self.predicting = {"max_batch_records": 7}
         self.now_s = 0.0
         rng = random.Random(seed)
         for minute in range(records):
@@ -164,7 +166,7 @@ class World:
             sleep=self.tick,
         )
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
-        settings = PredictSettings(max_batch_records=7, snapshot_interval_s=snapshot_interval_s)
+        settings = PredictSettings(**self.predicting, snapshot_interval_s=snapshot_interval_s)
         loop = PredictionLoop(
             dependencies,
             Rules(self.configuration),

@@ -10,12 +10,16 @@ from benchmarks.histories import read_series
 from consumer_training.reading.history import History, Rows
 from consumer_training.training import Trained, train
 from shared.events import Detector
+from shared.features.vectors import FEATURES
+from shared.kernels.trained.peers import FIRST_METRIC, HOUR, NUMBER
 from shared.kernels.units import HOUR_MS
 from shared.labels import Windows
+from shared.models.value_rows import list_entities
 from shared.settings import FeatureSettings, Settings, TrainSettings
 
 START_MS = 1_704_067_200_000
 STEP_MS = HOUR_MS
+ENTITIES = list_entities(["host-0", "host-1", "host-2"])
 DETECTORS = tuple(detector for detector in Detector if detector.is_trained)
 SETTINGS = TrainSettings(trees=20, samples=64, min_rows=100, svm_rows=150, nu=0.1)
 WARMUP_ROWS = 48
@@ -48,6 +52,17 @@ def rows_of(
 ) -> Rows:
     """The sampled rows of series that all begin at START_MS and come every step_ms."""
     return history_of(values, metrics, step_ms).rows()
+
+
+def rows_like_training(detector: Detector, rows: int, seed: int = 0) -> np.ndarray:
+    """Rows as a detector takes them, of ENTITIES where it sees values (two metrics)."""
+    random = np.random.default_rng(seed)
+    width = FIRST_METRIC + 2 if detector.sees_values else FEATURES
+    X = random.standard_normal((rows, width))
+    if detector.sees_values:
+        X[:, NUMBER] = np.sort(random.integers(0, len(ENTITIES), rows))
+        X[:, HOUR] = random.integers(0, 24, rows)
+    return X
 
 
 @cache

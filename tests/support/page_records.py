@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,18 @@ import schemas
 from dashboard.history.results import Arrived, Stream, decode
 from shared.batch import Batch, Blob
 from shared.encode.records import encode_records
+from shared.incidents.incident import Change, Ended, Episode, EpisodeKind, Incident
 
 START_MS = 1_397_606_400_000
 STEP_MS = 300_000
-SCHEMAS = {1: schemas.text(schemas.SCORE_EVENT), 2: schemas.text(schemas.ANOMALY_EVENT)}
+WRITTEN_MS = 1_700_000_000_000
+SCHEMAS = {
+    1: schemas.text(schemas.SCORE_EVENT),
+    2: schemas.text(schemas.ANOMALY_EVENT),
+    3: schemas.text(schemas.INCIDENT),
+    4: schemas.text(schemas.MODEL_ACTIVATION),
+}
+SCHEMA_OF = {"scores": 1, "anomalies": 2, "incidents": 3, "activations": 4}
 
 
 def event_id(number: int) -> str:
@@ -93,9 +102,58 @@ def closed(opened: dict[str, Any], row: int, because: str = "recovered") -> dict
     }
 
 
+def incident(opened: Sequence[dict[str, Any]], revision: int = 1, end_row: int | None = None):
+    """The incident of some opening anomalies; it is closed where an end is given."""
+    episodes = tuple(_episode(event, end_row) for event in opened)
+    change = Change.OPENED if revision == 1 else Change.UPDATED
+    return Incident(
+        incident_id=opened[0]["event_id"],
+        revision=revision,
+        change=change if end_row is None else Change.CLOSED,
+        opened_offset=0,
+        offset=revision,
+        recorded_ms=WRITTEN_MS,
+        window_start=opened[0]["event_time"],
+        episodes=episodes,
+    ).record()
+
+
+def _episode(event: dict[str, Any], end_row: int | None) -> Episode:
+    return Episode(
+        episode_id=event["episode_id"],
+        kind=EpisodeKind.ANOMALY,
+        entity=event["entity"],
+        metric=event["metric"],
+        metrics=(event["metric"],),
+        direction="up",
+        reason=event["reason"],
+        start=event["event_time"],
+        end=None if end_row is None else START_MS + end_row * STEP_MS,
+        closed_because=None if end_row is None else Ended.RECOVERED,
+        severity=event["severity"],
+        peak_time=event["peak_time"],
+        peak_value=event["peak_value"],
+    )
+
+
+def activation(partition: int, offset: int, sha256: str = "", **detection: Any) -> dict[str, Any]:
+    """What scores a partition from an offset on; ``detection`` are settings of the detector."""
+    return {
+        "group": "lapwing-prediction",
+        "source_topic": "metrics.cloudwatch.raw",
+        "source_partition": partition,
+        "source_offset": offset,
+        "detector_id": "ensemble",
+        "model_sha256": sha256,
+        "model_version": "2014-04-16T00:00:00Z" if sha256 else "",
+        "state_version": 7,
+        "settings": json.dumps({"detection": detection}),
+    }
+
+
 def batch(stream: Stream, records: Sequence[dict[str, Any]], first_offset: int = 0) -> Batch:
     """Records as they lie in their topic."""
-    schema_id = 1 if stream == "scores" else 2
+    schema_id = SCHEMA_OF[stream]
     values = encode_records(SCHEMAS[schema_id], schema_id, records)
     count = len(records)
     return Batch(
@@ -104,7 +162,7 @@ def batch(stream: Stream, records: Sequence[dict[str, Any]], first_offset: int =
         values,
         Blob.join([b"key"] * count),
         np.arange(count, dtype=np.int64) + first_offset,
-        np.full(count, 1_700_000_000_000, np.int64),
+        np.full(count, WRITTEN_MS, np.int64),
     )
 
 

@@ -12,8 +12,8 @@ from shared.columns import Columns
 from shared.decode.avro.misplaced import id_in_headers, misplaced
 from shared.decode.avro.plan import WriterPlan
 from shared.decode.avro.rows import decode, schema_ids
-from shared.decode.avro.writer_schemas import WriterSchemas, ignore
-from shared.decode.field_choice import UnsupportedSchema
+from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import UnsupportedSchema, ignore
 from shared.directory import Directory
 from shared.events import Reason
 from shared.settings import InputSettings

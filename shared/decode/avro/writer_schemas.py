@@ -11,20 +11,12 @@ from collections.abc import Callable, Iterable
 from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
 from shared.decode.avro.plan import WriterPlan, compile_plan
 from shared.decode.avro.rows import Plans
-from shared.decode.field_choice import MetSchema, UnsupportedSchema
+from shared.decode.field_choice import Met, MetSchema, UnsupportedSchema
 from shared.errors import SchemaNotAllowed
 from shared.settings import InputSettings
 
 UNKNOWN_FOR_S = 30.0
 """Time after which an unknown id is looked up again."""
-
-
-Met = Callable[[MetSchema], None]
-"""Called with each new schema that is allowed."""
-
-
-def ignore(met: MetSchema) -> None:
-    """Do nothing with a new schema."""
 
 
 class WriterSchemas:

@@ -375,6 +375,7 @@ def _fold_row(
         INPUTS, ZONE, CONFIG, STATE, OUTPUTS, types.int64, types.int64, SCRATCHES
     ),
     cache=True,
+    nogil=True,
     error_model="numpy",
 )
 def fold_rows(

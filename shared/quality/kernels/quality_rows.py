@@ -269,6 +269,7 @@ def _report_stopped(row: int, memory: Memory, limits: Limits, zone: Zone, table:
         ROWS, DROPPED, ZONE, MEMORY, LIMITS, FLAGS
     ),
     cache=True,
+    nogil=True,
 )
 def watch_rows(
     given: Rows, dropped: Dropped, zone: Zone, memory: Memory, limits: Limits, stale: Flags

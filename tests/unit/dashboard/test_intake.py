@@ -4,96 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-import time
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 
 from dashboard.server import history_file, run
 from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
-from lapwing.topics import ensure
 from shared.batch import Blob, Outgoing
-from shared.encode.records import encode_records
 from shared.errors import ConfigError
-from shared.kafka import Publisher, topic_specs
+from shared.kafka import topic_specs
 from shared.settings import Settings, load_settings
-from tests.support.page_records import SCHEMAS, anomaly, closed, score
-
-DEADLINE_S = 30
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Site:
-    """A broker, a registry, and what is written to the topics."""
-
-    def __init__(self, broker, registry, folder):
-        kafka = {"security.protocol": "PLAINTEXT", **broker.client_settings}
-        flags = {
-            "kafka": kafka,
-            "registry": {"url": registry.url},
-            "state_dir": folder,
-            "dashboard": {"port": free_port()},
-        }
-        self.settings: Settings = load_settings(flags, environ={})
-        ids = ensure(self.settings, schemas_only=True).checked().schemas
-        topics = self.settings.topics
-        self.publisher = Publisher(self.settings)
-        self.topics = {1: topics.scores, 2: topics.anomalies}
-        self.ids = {number: ids[f"{topic}-value"] for number, topic in self.topics.items()}
-
-    def write(self, schema, records):
-        values = encode_records(SCHEMAS[schema], self.ids[schema], records)
-        keys = Blob.join([record["entity"].encode() for record in records])
-        self.publisher.send(Outgoing(self.topics[schema], values, keys))
-        self.publisher.flush(10.0)
-
-    def get(self, path):
-        url = f"http://127.0.0.1:{self.settings.dashboard.port}{path}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)
-
-    def wait(self, path, done):
-        """Return the first answer that fulfils the condition."""
-        until_s = time.monotonic() + DEADLINE_S
-        seen = None
-        while time.monotonic() < until_s:
-            try:
-                seen = self.get(path)
-            except OSError:
-                seen = None
-            if seen is not None and done(seen):
-                return seen
-            time.sleep(0.05)
-        raise AssertionError(f"{path}: {seen}")
-
-    @contextmanager
-    def dashboard(self):
-        stop = threading.Event()
-        failures = []
-
-        def work():
-            try:
-                run(self.settings, stop.is_set)
-            except BaseException as error:  # noqa: BLE001 - the test reports it
-                failures.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(DEADLINE_S)
-        assert failures == []
-        assert not thread.is_alive()
+from tests.support.page_records import activation, anomaly, closed, incident, score
+from tests.support.page_site import DEADLINE_S, Site, free_port
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +63,22 @@ def test_the_page_is_live_resumes_exactly_and_is_rebuilt(site):
         site.wait("/v1/entities", lambda answer: records_read(answer) == 610)
         site.wait("/v1/series?entity=web-3", lambda answer: answer == before)
         site.wait("/v1/pipeline", lambda answer: not answer["topics"][0]["problem"])
+
+
+def test_incidents_come_live_and_leave_with_their_deletion(site):
+    opened = anomaly(25, entity="web-7")
+    path = f"/v1/incidents/{opened['event_id']}"
+    with site.dashboard():
+        site.write(4, [activation(0, 12)])
+        site.write(3, [incident([opened])])
+        site.wait(path, lambda answer: answer["state"] == "open")
+        site.write(3, [incident([opened], 2, end_row=30)])
+        site.wait(path, lambda answer: answer["closed_because"] == "recovered")
+        site.wait("/v1/models", lambda answer: answer["partitions"])
+        key = Blob.join([opened["event_id"].encode()])
+        site.publisher.send(Outgoing(site.topics[3], Blob.join([b""]), key))
+        site.publisher.flush(10.0)
+        site.wait("/v1/incidents", lambda answer: answer["total"] == 0)
 
 
 def test_a_port_that_is_taken_is_named(site):

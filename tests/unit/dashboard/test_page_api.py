@@ -95,7 +95,11 @@ def test_anomalies_are_paged_and_told_in_full(client):
         ("/v1/anomalies?severity=awful", "severity.0", "'info', 'minor', 'major' or 'critical'"),
         ("/v1/anomalies?before=x", "before", "match pattern"),
         ("/v1/anomalies/42", "event_id", "match pattern"),
-        ("/v1/stream?view=all", "view", "'fleet', 'entity', 'anomaly' or 'pipeline'"),
+        ("/v1/incidents?state=ended", "state", "'open' or 'closed'"),
+        ("/v1/incidents?order=size", "order", "'newest' or 'severity'"),
+        ("/v1/incidents/42", "incident_id", "match pattern"),
+        ("/v1/models/42", "sha256", "match pattern"),
+        ("/v1/stream?view=all", "view", "'anomaly', 'incidents', 'pipeline' or 'models'"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_what_is_allowed(client, path, field, allowed):

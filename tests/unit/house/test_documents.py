@@ -59,7 +59,7 @@ def test_commands_are_found_and_wrong_ones_refused():
     } <= set(found)
     for wrong in (
         "demo --twice",
-        "explain 1:2",
+        "explain",
         "topics destroy",
         "dlq replay x y",
         "tail nothing",

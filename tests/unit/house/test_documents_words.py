@@ -16,7 +16,7 @@ from shared.kafka import topic_specs
 from shared.operations.counters import CATALOGUE
 from shared.settings import Settings
 from shared.settings.names import RENAMED
-from tests.support.documents import ROOT, SETTINGS, SOURCES, STRINGS, TEXTS, blocks, spans
+from tests.support.documents import ROOT, SETTINGS, SOURCES, STRINGS, TEXTS, spans
 
 BY_DOCUMENT = pytest.mark.parametrize("document", TEXTS)
 
@@ -37,15 +37,6 @@ def test_the_table_of_metrics_is_complete():
         metric.name: metric.labels for metric in CATALOGUE
     }
     assert len(rows) == len(CATALOGUE)
-
-
-def test_the_rules_for_alerts_name_metrics():
-    (block,) = blocks(TEXTS["docs/monitoring.md"], "yaml")
-    rules = yaml.safe_load(block)["groups"][0]["rules"]
-    known = {metric.name for metric in CATALOGUE}
-    for rule in rules:
-        assert set(re.findall(r"\blapwing_\w+", rule["expr"])) & known
-        assert set(re.findall(r"\blapwing_\w+", rule["expr"])) <= known
 
 
 def test_reasons_for_not_being_ready_are_those_of_the_code():

@@ -44,6 +44,8 @@ TESTED_BY = {
     "lapwing incidents": "tests/integration/test_incidents.py",
     "lapwing notify": "tests/integration/test_incidents.py",
     "lapwing backtest": "tests/unit/lapwing/test_backtest.py",
+    "lapwing export": "tests/unit/lapwing/test_export.py",
+    "lapwing explain": "tests/integration/test_pipeline.py",
     "lapwing dashboard": "tests/unit/dashboard/test_intake.py",
     "lapwing --set": "tests/unit/lapwing/test_cli.py",
     "lapwing --config": "tests/unit/lapwing/test_cli.py",
@@ -89,6 +91,13 @@ def test_the_table_of_a_record_is_current():
     assert sizes == {"metric": METRIC_DTYPE.itemsize, "entity": ENTITY_DTYPE.itemsize}
     assert f"{METRIC_DTYPE.itemsize / 1024:.1f} KiB for each metric" in page
     assert f"{ENTITY_DTYPE.itemsize / 1024:.1f} KiB for an entity" in page
+
+
+def test_the_tables_of_performance_are_those_of_the_results():
+    tables = runpy.run_path(str(ROOT / "docs" / "performance_page.py"))
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    assert tables["with_tables"](page) == page, "run `python docs/performance_page.py`"
+    assert list(tables["RESULTS"].glob("*.json"))
 
 
 def test_the_settings_table_names_variables_that_work():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
 import time
@@ -22,6 +23,7 @@ from shared.kafka.engine.native.compiled import kernels
 from shared.kafka.engine.native.consumer import NativeConsumer
 from shared.kafka.engine.native.layout import check_layout
 from shared.kafka.engine.native.library import Library, check_version, load
+from shared.kafka.engine.native.positions import position_list, positions
 from shared.kafka.engine.native.structs import VERSION
 from shared.kafka.engine.port import ClientError, Consumer, Engine, Fetched, Flags, Producer
 from shared.settings import Settings
@@ -243,6 +245,17 @@ def test_an_unknown_setting_is_named(world: World, name: str) -> None:
         world.producer(name, [], linger_ms="x")
 
 
+@compiled_only
+def test_metadata_ends_with_a_nul_as_the_other_client_writes_it() -> None:
+    library = load()
+    wanted = {0: Position(7, "état"), 1: Position(8, ""), 2: None}
+    with position_list(library, "topic", wanted) as made:
+        elements = [made.contents.elements[k] for k in range(made.contents.count)]
+        assert [element.metadata_bytes for element in elements] == [len("état".encode()) + 1, 0, 0]
+        assert ctypes.string_at(elements[0].metadata, 6) == "état\0".encode()
+        assert positions(made) == wanted
+
+
 class Events:
     """Starts what is assigned at offset 0, then fails once where it is told to."""
 
@@ -291,7 +304,9 @@ def test_a_group_assigns_commits_and_lets_go(world: World, name: str) -> None:
     assert membership is not None
     assert membership.startswith(b"CGMDv2:")
     consumer.commit(topic, positions)
-    assert consumer.committed(topic, [0, 1], 5.0) == positions
+    for reader in ENGINE_NAMES:  # either client reads what the other one has committed
+        other = world.consumer(reader, group_id=f"g-{name}")
+        assert other.committed(topic, [0, 1], 5.0) == positions
     consumer.pause(topic, [0, 1])
     consumer.resume(topic, [0, 1])
     consumer.close()

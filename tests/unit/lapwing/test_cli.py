@@ -36,6 +36,8 @@ COMMANDS = {
     "topics",
     "data",
     "doctor",
+    "explain",
+    "export",
     "dlq",
     "inspect",
     "incidents",

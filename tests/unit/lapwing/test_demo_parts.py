@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rich.console import Console
 import schemas
 from lapwing.demo import command as demo
 from lapwing.demo import reader as demo_reader
+from lapwing.demo.children import Children
 from lapwing.demo.ledger import Ledger
 from lapwing.demo.plan import SAFE_SHARE, DemoOptions, arguments, make_plan
 from lapwing.demo.reader import ResultReader
@@ -155,6 +157,14 @@ def test_the_environment_of_the_children_is_ours_where_it_must_be(tmp_path):
     )
     assert settings.models_dir == tmp_path / "models"
     assert given["PATH"] == "/bin"
+
+
+def test_children_have_ports_for_their_metrics(tmp_path):
+    with closing(Children({}, tmp_path, 9100)) as children:
+        ports = [children._metrics_of(name) for name in ("a", "b", "a")]
+    assert [port["LAPWING_TELEMETRY__PORT"] for port in ports] == ["9100", "9101", "9100"]
+    with closing(Children({}, tmp_path)) as children:
+        assert children._metrics_of("a") == {}
 
 
 def test_keep_wants_an_empty_folder(tmp_path):

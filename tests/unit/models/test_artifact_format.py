@@ -168,6 +168,7 @@ def add(name: str) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
 
 
 FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
+PEERS, NETWORK = Detector.PEER_GROUPS, Detector.RECONSTRUCTION
 
 
 @pytest.mark.parametrize(
@@ -291,6 +292,35 @@ FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
             swap("svm.vectors", lambda a: a[:, :-1].copy()),
             "model.npz: the detector takes 6 features",
         ),
+        (PEERS, put("peers.spread", (0, 0, 0), 0.0), "model.npz: spread is outside"),
+        (PEERS, put("peers.center", (0, 0, 0), np.inf), "model.npz: center is beyond"),
+        (PEERS, put("peers.center", (0, 0, 0), np.nan), "model.npz: spread is NaN at other places"),
+        (PEERS, put("peers.center", (0, slice(None), 0), 1e-9), "canary_scores"),
+        (PEERS, put("peers.group", 0, 7), r"model.npz: group is outside -1..0"),
+        (PEERS, put("peers.entities", -1, 0), "model.npz: entities are not increasing"),
+        (PEERS, swap("usual", lambda a: np.zeros(7)), r"usual is float64 \(7,\), not .* \(0,\)"),
+        (PEERS, put("canary", (0, 0), np.nan), r"canary: .* not finite"),
+        (PEERS, put("canary", (0, 2), np.inf), r"canary: .* not finite"),
+        (PEERS, fact(metrics=["cpu"]), "takes 4 features, a row has 3"),
+        (
+            PEERS,
+            swap("peers.center", lambda a: a.astype(np.float32)),
+            "peers.center: it has dtype <f4",
+        ),
+        (NETWORK, put("network.weights", 0, np.nan), "weights is beyond 1000.0, or no number"),
+        (NETWORK, put("network.biases", -1, 1e4), "biases is beyond"),
+        (NETWORK, put("network.biases", -1, 1e-9), "canary_scores"),
+        (NETWORK, put("network.sizes", 1, 1 << 30), r"sizes is outside 1..512"),
+        (NETWORK, put("network.sizes", 1, 3), "weights is float64"),
+        (NETWORK, put("network.sizes", -1, 1), "sizes do not begin and end with the 2 metrics"),
+        (NETWORK, swap("network.sizes", lambda a: a[:1]), "sizes has 1 entries, not 2 to 7"),
+        (NETWORK, put("network.linear", (), 2), "linear is 2, not 0 or 1"),
+        (NETWORK, put("network.noise", (0, 0), 0.0), "noise is outside"),
+        (NETWORK, put("network.spread", (0, 0), np.nan), "spread is NaN at other places"),
+        (NETWORK, put("network.spread", (0, 0), 0.0), "spread is outside"),
+        (NETWORK, put("network.center", (0, 0), np.inf), "center is beyond"),
+        (NETWORK, put("network.entities", -1, 0), "network.entities|entities are not increasing"),
+        (NETWORK, swap("network.entities", lambda a: a[:-1]), r"center is float64 \(3, 2\)"),
         (
             SVM,
             fact(detector="isolation_forest"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import IsolationForest
 
-from consumer_training.estimators import floor_to_float32, forest_of
+from consumer_training.fitting.estimators import floor_to_float32, forest_of
 from shared.kernels.trained import forest as kernels
 from shared.models.model import Forest
 from tests.reference.forest import order_key, score_forest

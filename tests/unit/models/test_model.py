@@ -17,6 +17,8 @@ from shared.models.model import KNOTS_PER_DECADE, Model, calibrate
 from tests.support.models import DETECTORS, trained
 
 FOREST = trained(Detector.ISOLATION_FOREST).model
+PEERS = trained(Detector.PEER_GROUPS).model
+OF_VIEWS = [detector for detector in DETECTORS if not detector.sees_values]
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
 
@@ -100,7 +102,7 @@ def test_equal_training_scores_still_give_an_order() -> None:
     assert model.severity(np.array([1.9]))[0] < 0.5 < model.severity(np.array([2.1]))[0]
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", OF_VIEWS)
 def test_rarity_in_the_fold_equals_that_of_many_rows(detector: Detector) -> None:
     model = trained(detector).model
     X = np.abs(np.random.default_rng(0).normal(size=(200, FEATURES)))
@@ -171,7 +173,7 @@ def test_feature_below_the_usual_one_has_no_share() -> None:
     assert shares[0].tolist() == [0.0, 1.0] + [0.0] * 5
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", OF_VIEWS)
 def test_attribution_names_the_feature_that_was_moved(detector: Detector) -> None:
     model = trained(detector).model
     X = np.tile(model.usual, (2, 1))
@@ -213,6 +215,19 @@ def nan_at(array: np.ndarray, *place: int) -> np.ndarray:
 def test_parts_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         replace(FOREST, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"usual": np.zeros(FEATURES)}, r"usual is float64 \(7,\), not .* \(0,\)"),
+        ({"metrics": ("cpu",)}, "the detector takes 4 features, a row has 3"),
+        ({"detector": Detector.ONE_CLASS_SVM}, "arrays are of another detector"),
+    ],
+)
+def test_parts_that_do_not_fit_peers_are_refused(change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        replace(PEERS, **change)
 
 
 @pytest.mark.parametrize("threshold", [-1e308, -1.0, 0.0, 0.6, 1.0, 1e308])

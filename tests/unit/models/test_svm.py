@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.svm import OneClassSVM
 
-from consumer_training.estimators import svm_of
+from consumer_training.fitting.estimators import svm_of
 from shared.kernels.trained import svm as kernels
 from shared.kernels.trained.svm import LANES
 from shared.models.model import Svm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer_prediction.counting import count_committed
+from consumer_prediction.health.counting import count_committed
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import flat_schema
 from shared.features.kernels.places import EVICTED, EVICTIONS_PER_STEP, EXPIRED, FORGOTTEN

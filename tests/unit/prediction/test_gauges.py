@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import schemas
-from consumer_prediction.gauges import COUNT_EVERY_S, MEASURE_EVERY_S
+from consumer_prediction.health.gauges import COUNT_EVERY_S, MEASURE_EVERY_S
 from shared.encode.records import decode_records
 from shared.events import Detector
 from shared.operations.counters import (

@@ -66,11 +66,15 @@ class LoopMachine(RuleBasedStateMachine):
         return self.cluster
 
     @initialize(
-        configuration=st.sampled_from(CONFIGURATIONS), records=st.integers(0, 60), seed=seeds
+        configuration=st.sampled_from(CONFIGURATIONS),
+        threads=st.sampled_from([1, 2]),
+        records=st.integers(0, 60),
+        seed=seeds,
     )
-    def begin(self, configuration, records, seed):
+    def begin(self, configuration, threads, records, seed):
         cluster = self.count("begin")
         cluster.configuration = configuration
+        cluster.predicting["threads"] = threads
         drive(cluster, random.Random(seed), KINDS, records)
         cluster.start("a")
 
@@ -246,7 +250,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     for module in (
         "consumer_prediction.loop",
-        "consumer_prediction.counting",
+        "consumer_prediction.health.counting",
         "shared.operations.retry",
     ):
         silent = structlog.wrap_logger(

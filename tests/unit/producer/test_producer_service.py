@@ -18,13 +18,14 @@ import schemas
 from producer import __main__ as entry
 from producer.files.series import Series
 from producer.progress import Bar
-from producer.records import RecordMaker, event_schema
+from producer.records import JsonRecordMaker, RecordMaker, event_schema
 from producer.replay import merge
 from producer.service import ReplayOptions, run
 from producer.sources import SourceOptions, check_times, open_source
 from shared.errors import ConfigError, DataError, SchemaRefused, TopicMismatch, TransportError
 from shared.kernels.units import DAY_MS
 from shared.operations.counters import Counters
+from shared.settings import InputSettings
 from tests.support.replaying import FakeSender, Log, settings
 
 INF = float("inf")
@@ -227,6 +228,35 @@ def test_run_says_what_it_did(outside):
     assert outside.sender.sent[0].values[0][:5] == b"\x00\x00\x00\x00\x07"
     assert outside.sender.settings.kafka["message.timeout.ms"] == "360000"
     assert FakeRegistry.calls == []
+
+
+def test_a_replay_in_json_needs_no_registry(outside):
+    given = {"format": "json", "time_field": "timestamp", "time_unit": "ms"}
+    configured = settings().model_copy(update={"input": InputSettings(**given)})
+    summary = run(configured, FLEET, Counters(), lambda: False)
+    assert summary.acknowledged == 3 * 3 * 288
+    assert FakeRegistry.calls == []
+    (sent, *_) = outside.sender.sent
+    record = json.loads(sent.values[0])
+    assert list(record) == ["host", "timestamp", "cpu", "network_in", "disk_write"]
+    assert sent.keys[0].decode() == record["host"]
+    assert record["timestamp"] == 1_704_067_200_000
+    other = configured.model_copy(update={"input": InputSettings(**given | {"time_unit": "s"})})
+    with pytest.raises(ConfigError, match=r"the replay needs input\.time_unit=ms"):
+        run(other, FLEET, Counters(), lambda: False)
+
+
+def test_records_in_json_have_the_exact_values():
+    names = ('a "b"', "büro")
+    values = np.array([[1.5, np.nan], [1e300, -0.0]])
+    entity = np.array([1, 0], np.int32)
+    series = Series("s", names, ("cpu", "x"), entity, np.array([7, 8]), values)
+    stream = merge([series])
+    out = JsonRecordMaker("in", stream.metrics, stream.entities)(stream)
+    first, second = (json.loads(out.values[row]) for row in range(2))
+    assert (first["host"], first["timestamp"], first["cpu"], first["x"]) == ("büro", 7, 1.5, None)
+    assert (second["host"], second["cpu"], str(second["x"])) == ('a "b"', 1e300, "-0.0")
+    assert [out.keys[row].decode() for row in range(2)] == ["büro", 'a "b"']
 
 
 def test_a_replay_that_resumes_leaves_out_what_the_topic_has_received(outside, monkeypatch):

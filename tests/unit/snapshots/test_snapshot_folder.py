@@ -386,3 +386,41 @@ def torn(folder: SnapshotFolder, writer: Writer, amount: int) -> None:
         hit(path, "cut", amount)
         if amount % 2:
             path.rename(path.with_suffix(".tmp"))
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def test_a_base_of_each_day_stays_for_the_checkpoint_days(folder):
+    """Each file is given the time of its offset: four bases a day, one day after the other."""
+    folder = replace(folder, keep=2, checkpoint_days=5)
+    for offset in range(1, 41):
+        state = feeding(offset)
+        digest, _ = folder.store(0, Selection.of(state).frame(""))
+        [path] = folder.partition(0).glob(f"*-{digest[:16]}.snapshot")
+        written_s = 86_400 * (20_000 + offset / 4)
+        os.utime(path, (written_s, written_s))
+    offsets = sorted(int(path.name.split("-")[1]) for path in folder.partition(0).iterdir())
+    assert offsets[-2:] == [39, 40], "what a restart needs"
+    firsts = [offset for offset in offsets if offset % 4 == 0 and offset < 38]
+    assert firsts == [20, 24, 28, 32, 36]
+    assert set(offsets) - {39, 40} - set(firsts) <= {19}, "the rest of the oldest day"
+    for at_most, offset in ((27, 24), (24, 24), (35, 32), (40, 40)):
+        state, _, refused = folder.restore(0, at_most, base=0)
+        assert (state.next_offset, refused) == (offset, [])
+        assert snapshots.encode(state) == snapshots.encode(feeding(offset))
+
+
+def test_a_checkpoint_is_a_base_without_its_deltas(folder):
+    folder = replace(folder, keep=1, checkpoint_days=30)
+    writer = Writer(folder, LOGS[0])
+    while True:
+        writer.fold(1)
+        writer.write()
+        kinds = [is_delta(path) for path in sorted(folder.partition(0).iterdir())]
+        if kinds.count(False) == 2:
+            break
+    first, *others = sorted(folder.partition(0).iterdir())
+    assert not is_delta(first)
+    assert all(int(path.name.split("-")[1]) > 1 for path in others)
+    assert [is_delta(path) for path in others] == [False], "only the new base, no old delta"

@@ -127,7 +127,8 @@ def test_only_alarmed_rows_are_refused_by_name() -> None:
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_constant_metrics_are_refused_by_name(detector: Detector) -> None:
     rows = rows_of(three_hosts(), METRICS)
-    same = replace(rows, features=np.ones_like(rows.features))
+    values = np.ones_like(rows.values)
+    same = replace(rows, features=np.ones_like(rows.features), values=values)
     with pytest.raises(RefusedRows, match=r"all 183 training rows look alike .*constant"):
         fit(same, detector)
 

@@ -70,12 +70,19 @@ def _elements(found: List) -> list[Any]:
 
 
 def _metadata(element: Any) -> str:
+    """Return the metadata without the NUL with which confluent-kafka's Python client ends it."""
     if not element.metadata or not element.metadata_bytes:
         return ""
-    return ctypes.string_at(element.metadata, element.metadata_bytes).decode("utf-8", "replace")
+    metadata = ctypes.string_at(element.metadata, element.metadata_bytes)
+    return metadata.removesuffix(b"\0").decode("utf-8", "replace")
 
 
 def _set_metadata(library: Library, element: Any, metadata: bytes) -> None:
-    """Give a copy to the element, whose list frees it."""
-    element.metadata = library.copied(metadata)
-    element.metadata_bytes = len(metadata)
+    """Give a copy to the element, whose list frees it.
+
+    It ends with a NUL, as confluent-kafka's Python client writes it: that client reads up to one,
+    and so beyond the end of metadata without it.
+    """
+    ended = metadata + b"\0" if metadata else b""
+    element.metadata = library.copied(ended)
+    element.metadata_bytes = len(ended)

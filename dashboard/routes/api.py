@@ -6,7 +6,6 @@ Invariant: every route only reads; its cost is bounded by its parameters, which 
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -15,15 +14,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
-from dashboard import parameters as given
 from dashboard.access import COOKIE, Access, problem
+from dashboard.history.budget import budget
+from dashboard.history.incidents import activations, counts, incident_of
 from dashboard.history.queries import AnomalyFilter, EntityFilter, History, Range
 from dashboard.hub import Hub
+from dashboard.routes import parameters as given
+from dashboard.routes.answers import answer, refusal, refuse_parameters, unknown
+from dashboard.routes.shared_answers import SharedAnswers
 from shared.events import Kind, SeverityClass
 from shared.kernels.units import HOUR_MS
 
 DEFAULT_HOURS = 24
-EVENT_ID = r"^[0-9a-f]{32}$"
 SPARK_WIDTH = 96
 Pipeline = Callable[[], Mapping[str, Any]]
 
@@ -35,16 +37,24 @@ class SignIn(BaseModel):
 
 
 def add_routes(
-    app: FastAPI, history: History, hub: Hub, pipeline: Pipeline, access: Access
+    app: FastAPI,
+    history: History,
+    hub: Hub,
+    pipeline: Pipeline,
+    access: Access,
+    shared: SharedAnswers,
+    predicts: tuple[str, str],
 ) -> None:
-    """Add the routes of the interface.
+    """Add the routes of the interface but those of incidents and models.
 
-    pipeline : returns lag, problems and positions of the reader
+    pipeline : returns lag, latency, problems and positions of the reader
+    predicts : consumer group of the predictors, and their input
     """
-    app.add_exception_handler(RequestValidationError, _refuse)
+    group, topic = predicts
+    app.add_exception_handler(RequestValidationError, refuse_parameters)
     _add_session(app, access)
-    _add_entities(app, history)
-    _add_anomalies(app, history)
+    _add_entities(app, history, shared)
+    _add_anomalies(app, history, shared)
     _add_stream(app, hub)
 
     @app.get("/v1/pipeline", summary="Whether the results can be trusted")
@@ -52,22 +62,21 @@ def add_routes(
         minutes: Annotated[int, Query(ge=1, le=1_440, description="Length of the rates.")] = 60,
     ) -> Response:
         """Return rates per minute, lag per partition, dead letters by reason, models, problems."""
-        return answer(
-            {
-                **pipeline(),
-                "fleet": history.totals(),
-                "rates": history.rates(minutes),
-                "dead_letters": history.dead_letters(20),
-                "models": history.models(),
-                "history": history.counts(),
-            }
-        )
 
+        def find() -> Response:
+            return answer(
+                {
+                    **pipeline(),
+                    "fleet": {**history.totals(), **counts(history.db)},
+                    "budget": budget(history.db, activations(history.db, group, topic)),
+                    "rates": history.rates(minutes),
+                    "dead_letters": history.dead_letters(20),
+                    "models": history.models(),
+                    "history": history.counts(),
+                }
+            )
 
-def answer(document: Mapping[str, Any]) -> Response:
-    """Return a document as JSON."""
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Response(text, media_type="application/json")
+        return shared.get(("pipeline", minutes), find)
 
 
 def _add_session(app: FastAPI, access: Access) -> None:
@@ -87,7 +96,7 @@ def _add_session(app: FastAPI, access: Access) -> None:
         return response
 
 
-def _add_entities(app: FastAPI, history: History) -> None:
+def _add_entities(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/entities", summary="Entities, the most severe first")
     def list_entities(
         q: Annotated[str, given.Text, Query(description="Part of the name, case ignored.")] = "",
@@ -105,11 +114,16 @@ def _add_entities(app: FastAPI, history: History) -> None:
         wanted = EntityFilter(q, state.value if state else "", anomalous, order.value)
         if spark_hours is not None and limit > given.MOST_ENTITIES:
             return refusal("limit", f"at most {given.MOST_ENTITIES} with spark_hours", limit)
-        total, rows = history.entities(wanted, limit, offset)
-        if spark_hours is not None:
-            charts = history.sparks(rows, spark_hours, SPARK_WIDTH)
-            rows = [{**row, "chart": chart} for row, chart in zip(rows, charts, strict=True)]
-        return answer({"total": total, "entities": rows, "fleet": history.totals()})
+
+        def find() -> Response:
+            total, rows = history.entities(wanted, limit, offset)
+            if spark_hours is not None:
+                charts = history.sparks(rows, spark_hours, SPARK_WIDTH)
+                rows = [{**row, "chart": chart} for row, chart in zip(rows, charts, strict=True)]
+            fleet = {**history.totals(), **counts(history.db)}
+            return answer({"total": total, "entities": rows, "fleet": fleet})
+
+        return shared.get(("entities", wanted, limit, offset, spark_hours), find)
 
     @app.get("/v1/entities/{entity:path}", summary="One entity")
     def show_entity(entity: Annotated[str, given.Text]) -> Response:
@@ -144,7 +158,7 @@ def _add_entities(app: FastAPI, history: History) -> None:
         return answer({**document, "metrics": charts, **history.spans(entity, asked)})
 
 
-def _add_anomalies(app: FastAPI, history: History) -> None:
+def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/anomalies", summary="Anomaly events with their episodes, newest first")
     def list_anomalies(
         span: given.Between,
@@ -164,23 +178,32 @@ def _add_anomalies(app: FastAPI, history: History) -> None:
         wanted = AnomalyFilter(
             entity,
             metric,
-            [one.value for one in kind or (Kind.ANOMALY,)],
-            [one.value for one in severity or ()],
+            tuple(one.value for one in kind or (Kind.ANOMALY,)),
+            tuple(one.value for one in severity or ()),
             span.from_ms,
             span.to_ms,
             is_open,
             (int(time_text), event_id) if before else None,
         )
-        rows = history.anomalies(wanted, limit)
-        last = rows[-1] if len(rows) == limit else None
-        following = f"{last['event_time']}:{last['event_id']}" if last else None
-        return answer({"anomalies": rows, "next": following})
+
+        def find() -> Response:
+            rows = history.anomalies(wanted, limit)
+            last = rows[-1] if len(rows) == limit else None
+            following = f"{last['event_time']}:{last['event_id']}" if last else None
+            return answer({"anomalies": rows, "next": following})
+
+        return shared.get(("anomalies", wanted, limit), find)
 
     @app.get("/v1/anomalies/{event_id}", summary="One anomaly event")
-    def show_anomaly(event_id: Annotated[str, Path(pattern=EVENT_ID)]) -> Response:
+    def show_anomaly(event_id: Annotated[str, Path(pattern=given.EVENT_ID)]) -> Response:
         """Return an event as it lies in the topic, its episode, and the episode's records."""
         found = history.anomaly(event_id)
-        return unknown("event", event_id) if found is None else answer(found)
+        if found is None:
+            return unknown("event", event_id)
+        episode = found["episode_id"]
+        return answer(
+            {**found, "incident_id": incident_of(history.db, episode) if episode else None}
+        )
 
 
 def _add_stream(app: FastAPI, hub: Hub) -> None:
@@ -200,29 +223,3 @@ def _add_stream(app: FastAPI, hub: Hub) -> None:
         return StreamingResponse(
             hub.events(subscriber), media_type="text/event-stream", headers=headers
         )
-
-
-def refusal(field: str, allowed: str, got: object) -> Response:
-    """Return the answer to a parameter that cannot be used."""
-    error = {"field": field, "allowed": allowed, "got": str(got)[:200]}
-    return problem(422, f"{field}: {allowed}", errors=[error])
-
-
-def unknown(what: str, name: str) -> Response:
-    """Return the answer to a question about something that the history does not hold."""
-    return problem(
-        404, f"the history has no {what} {name[:256]!r}; it may be older than dashboard.keep_days"
-    )
-
-
-async def _refuse(_: Request, error: Exception) -> Response:
-    errors = [
-        {
-            "field": ".".join(str(part) for part in one["loc"][1:]),
-            "allowed": str(one["msg"]).removeprefix("Value error, "),
-            "got": str(one.get("input"))[:200],
-        }
-        for one in getattr(error, "errors", list)()
-    ]
-    sentences = "; ".join(f"{one['field']}: {one['allowed']}" for one in errors)
-    return problem(422, sentences, errors=errors)

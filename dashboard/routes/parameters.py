@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, StringConstraints
 
 EARLIEST_MS, LATEST_MS = -(2**53), 2**53
 MOST_ENTITIES = 100
+EVENT_ID = r"^[0-9a-f]{32}$"
 MOST_WIDTH = 4_000
 
 
@@ -68,7 +69,9 @@ class View(StrEnum):
     FLEET = "fleet"
     ENTITY = "entity"
     ANOMALY = "anomaly"
+    INCIDENTS = "incidents"
     PIPELINE = "pipeline"
+    MODELS = "models"
 
 
 Text = StringConstraints(max_length=256)

@@ -12,18 +12,39 @@ import numpy.typing as npt
 from sklearn.ensemble import IsolationForest
 from sklearn.svm import OneClassSVM
 
+from consumer_training.fitting.peer_groups import fit_peers
+from consumer_training.fitting.reconstruction import Watch, fit_reconstruction
+from consumer_training.fitting.sampling import seeded_rows
 from shared.events import Detector
-from shared.models.model import Forest, Svm
+from shared.models.model import Forest, Member, Svm
 from shared.settings import TrainSettings
 
 Floats = npt.NDArray[np.float64]
+Hashes = npt.NDArray[np.uint64]
+NO_ENTITIES = np.empty(0, np.uint64)
 
 
-def fit(detector: Detector, X: Floats, train: TrainSettings) -> tuple[Any, Forest | Svm]:
+def fit(
+    detector: Detector,
+    X: Floats,
+    train: TrainSettings,
+    entities: Hashes = NO_ENTITIES,
+    watch: Watch | None = None,
+) -> tuple[Any, Member]:
     """Fit the detector's estimator; return it with its arrays.
 
-    X : float64 (n, d), no NaN; rows in a fixed order, because the seed selects row numbers
+    X        : float64 (n, d) as ``Model.score`` takes it, in a fixed order, because the seed
+               selects row numbers; those of an entity in order of time
+    entities : uint64 (E,)  what ``value_rows`` number
+    watch    : is called after each pass over the rows, where there are several
+    raises   : NoPeers, NoCommonMetrics
     """
+    if detector is Detector.PEER_GROUPS:
+        peers = fit_peers(X, entities, train.seed)
+        return {"group": peers.group, "center": peers.center, "spread": peers.spread}, peers
+    if detector is Detector.RECONSTRUCTION:
+        is_linear = train.reconstruction == "pca"
+        return fit_reconstruction(X, entities, train.seed, is_linear=is_linear, watch=watch)
     if detector is Detector.ISOLATION_FOREST:
         forest = IsolationForest(
             n_estimators=train.trees,
@@ -35,13 +56,6 @@ def fit(detector: Detector, X: Floats, train: TrainSettings) -> tuple[Any, Fores
     rows = seeded_rows(len(X), train.svm_rows, train.seed)
     svm = OneClassSVM(kernel="rbf", nu=train.nu, gamma=_gamma(X[rows], train.gamma)).fit(X[rows])
     return svm, svm_of(svm)
-
-
-def seeded_rows(rows: int, max_rows: int, seed: int) -> npt.NDArray[np.int64]:
-    """Choose up to max_rows row numbers by seed, in increasing order."""
-    if rows <= max_rows:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, max_rows, replace=False))
 
 
 def forest_of(estimator: IsolationForest) -> Forest:

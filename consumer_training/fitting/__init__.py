@@ -1,0 +1,1 @@
+"""Fits each trained detector to rows, and exports its arrays."""

@@ -1,0 +1,1 @@
+"""The HTTP interface: its routes, their parameters and their answers."""

@@ -1,0 +1,1 @@
+"""``lapwing export scores --to FILE``: writes results into a file that other tools read."""

@@ -1,0 +1,139 @@
+"""The same question gets the same numbers from the page's API and from the command line."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from lapwing.app import app
+from lapwing.embedded.broker import EmbeddedBroker
+from lapwing.embedded.registry import serve
+from shared.batch import Blob, Outgoing
+from shared.encode.dead_letters import PREFIX, REASON
+from shared.kafka import topic_specs
+from shared.settings import Settings
+from tests.support.page_records import anomaly, closed, incident, score
+from tests.support.page_site import Site
+
+ENTITIES = ("web-1", "web-2", "db/1")
+ROWS = 60
+TIMES = ("start", "end", "peak_time", "recorded_at", "window_start", "event_time", "since")
+TIMES += ("episode_start",)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Results of every kind: scores, two incidents of three episodes, a gap, dead letters."""
+    topics = {spec.name: spec.partitions for spec in topic_specs(Settings())}
+    with EmbeddedBroker(topics) as broker, serve("127.0.0.1", 0) as registry:
+        site = Site(broker, registry, tmp_path_factory.mktemp("state"))
+        scores = [
+            score(row, entity=name, value=0.1 + row / 7, severity=row / 600)
+            for row in range(ROWS)
+            for name in ENTITIES
+        ]
+        site.write(1, scores)
+        opened = [anomaly(20, "web-1"), anomaly(21, "web-2", severity=0.71), anomaly(40, "db/1")]
+        nothing = {"severity": None, "severity_class": None, "score": None, "attributions": {}}
+        episode = dict.fromkeys(("episode_id", "phase", "episode_start", "peak_time"))
+        gap = anomaly(50, "web-2", kind="gap", is_anomaly=False, since=scores[0]["event_time"])
+        site.write(2, [*opened, closed(opened[2], 45), gap | nothing | episode])
+        site.write(3, [incident(opened[:1]), incident(opened[2:])])
+        site.write(3, [incident(opened[:2], 2), incident(opened[2:], 2, end_row=45)])
+        for number, reason in enumerate(["not_avro", "not_avro", "time_invalid"]):
+            headers = [(REASON, reason.encode()), (PREFIX + "offset", str(number).encode())]
+            letter = Blob.join([b"x" * number])
+            topic = site.settings.topics.dead_letters
+            site.publisher.send(Outgoing(topic, letter, Blob.join([b"k"]), {0: tuple(headers)}))
+        site.publisher.flush(10.0)
+        site.environ = {
+            f"LAPWING_KAFKA__{name.upper().replace('.', '_')}": value
+            for name, value in broker.client_settings.items()
+        } | {"LAPWING_KAFKA__SECURITY_PROTOCOL": "PLAINTEXT", "LAPWING_REGISTRY__URL": registry.url}
+        with site.dashboard():
+            site.wait("/v1/entities", lambda answer: records(answer) == len(scores))
+            site.wait("/v1/anomalies?kind=gap", lambda answer: answer["anomalies"])
+            site.wait("/v1/incidents?state=closed", lambda answer: answer["total"])
+            site.wait("/v1/pipeline", lambda answer: len(answer["dead_letters"]["newest"]) == 3)
+            yield site
+
+
+def records(answer):
+    return sum(row["records"] for row in answer["entities"])
+
+
+def command(site, *words):
+    """Return what a command writes as JSON, one document per line; times as the API has them."""
+    found = CliRunner(env=site.environ).invoke(app, [*words, "--json"], catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return [plain(json.loads(line)) for line in found.stdout.splitlines()]
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return {name: time_ms(one) if name in TIMES else plain(one) for name, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def time_ms(text):
+    return None if text is None else round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def by(name, documents):
+    return {document[name]: document for document in documents}
+
+
+def test_anomalies(site):
+    printed = by(
+        "event_id", command(site, "tail", "anomalies", "--from-beginning", "--timeout", "2")
+    )
+    kinds = "kind=anomaly&kind=episode_closed&kind=gap"
+    shown = by("event_id", site.get(f"/v1/anomalies?{kinds}&limit=500")["anomalies"])
+    assert len(printed) == 5
+    assert shown.keys() == printed.keys()
+    for event_id, document in printed.items():
+        assert {name: shown[event_id][name] for name in document} == document
+
+
+def test_incidents(site):
+    printed = by("incident_id", command(site, "incidents", "list", "--state", "all"))
+    shown = by("incident_id", site.get("/v1/incidents?limit=500")["incidents"])
+    assert len(printed) == 2
+    assert shown.keys() == printed.keys()
+    for incident_id, document in printed.items():
+        row = shown[incident_id]
+        assert {name: document[name] for name in row} == row
+        (whole,) = command(site, "incidents", "show", incident_id)
+        page = site.get(f"/v1/incidents/{incident_id}")
+        for episode in page["episodes"]:
+            assert episode.pop("event_id") == episode["episode_id"]
+        assert {name: page[name] for name in whole} == whole
+    still_open = command(site, "incidents", "list", "--state", "open")
+    assert len(still_open) == site.get("/v1/incidents?state=open")["total"] == 1
+    assert site.get("/v1/entities")["fleet"]["open_incidents"] == 1
+
+
+def test_scores(site):
+    printed = command(site, "tail", "scores", "--from-beginning", "--timeout", "2")
+    assert len(printed) == ROWS * len(ENTITIES)
+    for name in ENTITIES:
+        own = sorted(
+            (one for one in printed if one["entity"] == name), key=lambda one: one["event_time"]
+        )
+        (chart,) = site.get(f"/v1/series?entity={name}&width=4000")["metrics"]
+        assert chart["time_ms"] == [one["event_time"] for one in own]
+        assert chart["value"] == [one["metrics"][0]["value"] for one in own], "to the last digit"
+        entity = site.get(f"/v1/entities/{name}")
+        for field in ("score", "severity", "threshold", "state", "top_metric"):
+            assert entity[field] == own[-1][field]
+
+
+def test_dead_letters(site):
+    (printed,) = command(site, "dlq", "list")
+    shown = site.get("/v1/pipeline")["dead_letters"]["by_reason"]
+    counts = {one["reason"]: one["count"] for one in shown}
+    assert counts == {"not_avro": 2, "time_invalid": 1}
+    assert counts == {one["reason"]: one["count"] for one in printed["reasons"]}

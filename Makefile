@@ -113,6 +113,8 @@ mutants: install ## plant mistakes into a copy, one by one, and see which fault 
 .PHONY: bench
 bench: install ## speed and memory: kernels against scikit-learn, the services on a real Kafka
 	@$(BIN)/python -m benchmarks.scoring
+	@$(BIN)/python -m benchmarks.parts
+	@$(BIN)/python -m benchmarks.threads
 	@$(BIN)/python -m benchmarks.services $(ARGS)
 	@$(BIN)/python -m benchmarks.throughput
 

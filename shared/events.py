@@ -141,6 +141,7 @@ class Reason(IntEnum):
     NOT_JSON = 14
     RECORD_UNFIT = 15
     TOO_MANY_NAMES = 16
+    METRIC_INVALID = 17
 
     @property
     def code(self) -> str:
@@ -180,6 +181,10 @@ _SENTENCES = {
     ),
     Reason.TOO_MANY_NAMES: (
         "the partition has 4,096 names of metrics, and the record brings further ones"
+    ),
+    Reason.METRIC_INVALID: (
+        "the metric's name (input.metric_field) is empty, longer than 256 bytes, not UTF-8 or holds"
+        " unprintable characters"
     ),
     Reason.TOO_MANY_ENTITIES: (
         "the partition held predict.max_entities entities; since then the longest silent gives way"

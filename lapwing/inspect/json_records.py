@@ -19,8 +19,10 @@ from shared.columns import Columns
 from shared.decode.field_choice import FieldChoice, ignore, listed
 from shared.decode.json.decoder import JsonDecoder, fields_of
 from shared.decode.json.document import Leaf, Refusal, kind_of, read_leaves
+from shared.decode.long_form import with_long_form
 from shared.directory import Directory
 from shared.events import Reason
+from shared.ports import Decoder
 from shared.settings import InputSettings
 
 SOURCE = "JSON objects"
@@ -30,10 +32,12 @@ SOURCE = "JSON objects"
 class _Read:
     """The records that can be read, newest first, and the rejected ones.
 
+    reader  : the decoder that has read them
     leaves  : the values of each row by dotted names
     metrics : names of the columns
     """
 
+    reader: Decoder
     columns: Columns
     metrics: list[str]
     rows: list[Record] = field(default_factory=list)
@@ -46,27 +50,38 @@ def inspect_json(sample: Sample, settings: InputSettings) -> Inspection:
     """Inspect the newest records."""
     records = sorted(sample.records, key=lambda record: record.age, reverse=True)
     decoder = JsonDecoder(settings, ignore)
-    part = _decode(records, decoder)
+    reader = with_long_form(settings, lambda wanted: JsonDecoder(wanted, ignore))
+    part = _decode(records, reader)
     places = [
         (entity, record.partition) for entity, record in zip(part.entities, part.rows, strict=True)
     ]
     keyless = sum(not record.key for record in records)
     hints = warnings.without_key(keyless, len(records), places)
     hints += [] if keyless else warnings.entities_in_partitions(places)
-    names = list(dict.fromkeys(name for leaves in part.leaves for name in leaves))
+    names = _names_and_objects(part.leaves)
     hints += warnings.unknown_names(settings, names) if names else []
     return Inspection(
         sample.source,
         "record",
         len(records),
         (_reading(records, part, decoder, settings),) if records else (),
-        tuple(_dead_letters(sample.topic, part, decoder)),
+        tuple(_dead_letters(sample.topic, part)),
         tuple(hints),
         deciding_settings(settings),
     )
 
 
-def _decode(records: Sequence[Record], decoder: JsonDecoder) -> _Read:
+def _names_and_objects(rows: Sequence[Mapping[str, Leaf]]) -> list[str]:
+    """Return the names of values, and those of the objects that hold them."""
+    found: dict[str, None] = {}
+    for leaves in rows:
+        for name in leaves:
+            parts = name.split(".")
+            found |= dict.fromkeys(".".join(parts[:n]) for n in range(1, len(parts) + 1))
+    return list(found)
+
+
+def _decode(records: Sequence[Record], reader: Decoder) -> _Read:
     n = len(records)
     batch = Batch(
         "",
@@ -78,8 +93,8 @@ def _decode(records: Sequence[Record], decoder: JsonDecoder) -> _Read:
     )
     entities = Directory()
     metrics: list[str] = []
-    columns = decoder.decode(batch, entities, metrics)
-    found = _Read(columns, metrics)
+    columns = reader.decode(batch, entities, metrics)
+    found = _Read(reader, columns, metrics)
     found.rows = [records[row] for row in columns.accepted.tolist()]
     found.entities = [entities.name(number) for number in columns.entity.tolist()]
     for record in found.rows:
@@ -101,7 +116,7 @@ def _reading(
             for reason, rejected in part.rejected.items()
             if any(record is newest for record in rejected)
         )
-        return Reading(SOURCE, len(records), 0, unfit=_why(newest, reason, decoder))
+        return Reading(SOURCE, len(records), 0, unfit=_why(newest, reason, part.reader))
     fields = _fields(part, decoder, settings)
     values = part.columns.values
     texts = {
@@ -111,7 +126,8 @@ def _reading(
     }
     hints = _unit_warnings(records, part, fields, decoder)
     hints += warnings.entities_of_rows(fields.entity, part.entities)
-    hints += warnings.long_form(fields.entity, part.metrics, part.entities, texts)
+    if not settings.metric_field:
+        hints += warnings.long_form(part.metrics, part.entities, texts)
     hints += warnings.metrics_that_are_none(part.metrics, values, part.columns.time_ms)
     hints += _quoted_numbers(texts)
     return Reading(
@@ -139,7 +155,8 @@ def _fields(part: _Read, decoder: JsonDecoder, settings: InputSettings) -> Field
             continue
         leaves, choice, _ = found
         newest = newest or choice
-        others |= {name: _kind(leaves[name]) for name in choice.metrics if name not in others}
+        if not settings.metric_field:
+            others |= {name: _kind(leaves[name]) for name in choice.metrics if name not in others}
         others |= choice.left_out
     assert newest is not None  # noqa: S101 - only records that can be read come here
     others = {name: why for name, why in others.items() if name not in part.metrics}
@@ -197,17 +214,17 @@ def _unit_warnings(
     return []
 
 
-def _why(record: Record, reason: Reason, decoder: JsonDecoder) -> str:
-    detail = decoder.detail(record.value, record.headers, reason)
+def _why(record: Record, reason: Reason, reader: Decoder) -> str:
+    detail = reader.detail(record.value, record.headers, reason)
     return f"{reason.sentence}: {detail}" if detail else reason.sentence
 
 
-def _dead_letters(topic: str, part: _Read, decoder: JsonDecoder) -> list[DeadLetters]:
+def _dead_letters(topic: str, part: _Read) -> list[DeadLetters]:
     """Group rejected records by reason; the sentence is that of the newest."""
     found = []
     for reason, records in part.rejected.items():
         newest = records[0]
         place = f"{topic}[{newest.partition}]@{newest.offset}"
-        why = _why(newest, reason, decoder)
+        why = _why(newest, reason, part.reader)
         found.append(DeadLetters(reason.code, len(records), why, "", place))
     return sorted(found, key=lambda letters: (-letters.count, letters.reason))

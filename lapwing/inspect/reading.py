@@ -127,6 +127,8 @@ def deciding_settings(settings: InputSettings) -> dict[str, str]:
         "input.entity_fields": ",".join(settings.entity_fields),
         "input.time_field": settings.time_field,
         "input.time_unit": settings.time_unit,
+        "input.metric_field": settings.metric_field,
+        "input.value_field": settings.value_field,
         "input.include": ",".join(settings.include),
         "input.exclude": ",".join(settings.exclude),
     }

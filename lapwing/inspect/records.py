@@ -28,10 +28,12 @@ from shared.batch import Batch, Blob, Headers
 from shared.columns import Columns
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.misplaced import misplaced
+from shared.decode.avro.nested import nested_fields
 from shared.decode.avro.plan import WriterPlan, record_of
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.writer_schemas import plan_or_unsupported
 from shared.decode.field_choice import UnsupportedSchema
+from shared.decode.long_form import with_long_form
 from shared.directory import Directory
 from shared.encode.records import schema_id_of
 from shared.events import Reason
@@ -86,6 +88,7 @@ class _Read:
     rows: list[Record] = field(default_factory=list)
     entities: list[str] = field(default_factory=list)
     columns: Columns | None = None
+    metrics: list[str] = field(default_factory=list)
     rejected: list[tuple[Record, Reason]] = field(default_factory=list)
 
     @property
@@ -150,7 +153,8 @@ def _decode(
         np.zeros(n, np.int64)
     )  # fmt: skip
     entities = Directory()
-    columns = decoder.decode(batch, entities, [])
+    reader = with_long_form(settings, lambda wanted: AvroDecoder.of_schemas(texts, wanted))
+    columns = reader.decode(batch, entities, found.metrics)
     found.rows = [records[row] for row in columns.accepted.tolist()]
     found.entities = [entities.name(number) for number in columns.entity.tolist()]
     found.columns = columns
@@ -174,9 +178,11 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
         for name, why in chosen.left_out
         if why in _TEXTS
     }
-    hints += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
-    values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
-    hints += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
+    metrics = part.metrics if settings.metric_field else plan.metrics
+    if not settings.metric_field:
+        hints += warnings.long_form(plan.metrics, part.entities, texts)
+    values = columns.values if len(columns) else np.empty((0, len(metrics)))
+    hints += warnings.metrics_that_are_none(metrics, values, columns.time_ms)
     hints += warnings.numbers_left_out(chosen.left_out, settings)
     return Reading(
         f"schema {schema_id}, {plan.record}",
@@ -185,11 +191,11 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
         chosen.entity,
         chosen.time,
         chosen.time_by,
-        plan.metrics,
+        tuple(metrics),
         chosen.left_out,
         "",
         tuple(hints),
-        examples_of(part.entities, columns.time_ms.tolist(), values, plan.metrics),
+        examples_of(part.entities, columns.time_ms.tolist(), values, metrics),
     )
 
 
@@ -273,7 +279,7 @@ def _field_names(text: str) -> list[str]:
         record = record_of(parse_schema(text))
     except SchemaInvalid:
         return []
-    return [field.name for field in record.fields] if record else []
+    return [field.name for field in (*record.fields, *nested_fields(record))] if record else []
 
 
 # -- dead letters ----------------------------------------------------------------------------------

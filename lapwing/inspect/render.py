@@ -17,6 +17,8 @@ IN_FULL = 5
 _NOT_SET = {
     "input.time_field": "not set: found by type and name",
     "input.time_unit": "not set: taken from the logicalType",
+    "input.metric_field": "not set: each number is a metric",
+    "input.value_field": "not set",
     "input.include": "not set: every number that is not a time",
     "input.exclude": "not set",
     "--entity": "not given: found by name and by how the cells relate to the times",

@@ -39,7 +39,6 @@ Int64s = npt.NDArray[np.int64]
 
 
 def long_form(
-    entity_fields: Sequence[str],
     metrics: Sequence[str],
     entities: Sequence[str],
     texts: Mapping[str, Sequence[str | None]],
@@ -60,11 +59,11 @@ def long_form(
         entity, found = max(within.items(), key=lambda item: len(item[1]), default=("", {}))
         if len(found) > 1:
             shown = listed(list(found)[:5])
-            wider = ",".join((*entity_fields, name))
             warnings.append(
                 f"{metrics[0]} is the only number, and {name} has {len(found)} values for the"
                 f" entity {entity!r} ({shown}): if {name} names the metric, these series are"
-                f" mixed into one; input.entity_fields={wider} separates them"
+                f" mixed into one; input.metric_field={name} with input.value_field={metrics[0]}"
+                " separates them"
             )
     return warnings
 

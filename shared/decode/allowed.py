@@ -53,6 +53,9 @@ def allowed(reason: str, settings: InputSettings) -> str:
         Reason.TOO_MANY_NAMES: (
             "names of metrics that are the same in every record; input.include selects them"
         ),
+        Reason.METRIC_INVALID: (
+            f"{settings.metric_field}: 1 to 256 bytes of UTF-8 without unprintable characters"
+        ),
         Reason.TOO_MANY_ENTITIES: "any number of entities; replay it",
     }
     by_code = {rule.code: text for rule, text in rules.items()}

@@ -12,6 +12,7 @@ from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.decode.field_choice import Met, ignore
 from shared.decode.json.decoder import JsonDecoder
+from shared.decode.long_form import with_long_form
 from shared.ports import Decoder
 from shared.settings import InputSettings
 
@@ -41,6 +42,11 @@ def open_decoder(
     met   : called with each new writer schema in the input, or new set of names
     """
     if settings.format == "json":
-        return JsonDecoder(settings, met)
-    schemas = WriterSchemas(registry.schema, registry.address, settings, clock, met)
-    return AvroDecoder(schemas, settings)
+        return with_long_form(settings, lambda wanted: JsonDecoder(wanted, met))
+
+    def open_avro(wanted: InputSettings) -> Decoder:
+        report = met if wanted is settings else ignore
+        schemas = WriterSchemas(registry.schema, registry.address, wanted, clock, report)
+        return AvroDecoder(schemas, wanted)
+
+    return with_long_form(settings, open_avro)

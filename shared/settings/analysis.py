@@ -38,6 +38,13 @@ class InputSettings(Section):
             "unit of a time that is a plain number; iso for text; empty = a logicalType is required"
         ),
     )
+    metric_field: str = Field(
+        "",
+        description=(
+            "long form: field that names the metric of a record; empty = each number is a metric"
+        ),
+    )
+    value_field: str = Field("", description="long form: field with the metric's value")
     include: Names = Field(
         (), description="metrics to use; empty = every numeric field that is not a time"
     )
@@ -75,6 +82,22 @@ class InputSettings(Section):
     def _ordered(self) -> InputSettings:
         if self.min_time >= self.max_time:
             raise ValueError("input.min_time must be before input.max_time")
+        return self
+
+    @model_validator(mode="after")
+    def _long_form_is_whole(self) -> InputSettings:
+        if bool(self.metric_field) != bool(self.value_field):
+            raise ValueError(
+                "input.metric_field and input.value_field belong together: the field with the"
+                " metric's name, and the field with its value"
+            )
+        used = [*self.entity_fields, self.time_field, self.metric_field, self.value_field]
+        named = [name.lower() for name in used if name]
+        if self.metric_field and len(set(named)) < len(named):
+            raise ValueError(
+                "input.entity_fields, input.time_field, input.metric_field and input.value_field"
+                " name different fields"
+            )
         return self
 
     @model_validator(mode="after")

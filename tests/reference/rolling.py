@@ -123,7 +123,7 @@ def band_of(past, window):
     return [clip(level), clip(level - width), clip(level + width)]
 
 
-def bands_of(me, row, window):
+def features_of(me, row, window):
     """Return the part of a row's results that has an entry for each metric."""
     bands = [band_of(me.past(m), window) for m in range(len(row))]
     return {
@@ -135,7 +135,7 @@ def bands_of(me, row, window):
 
 
 def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
-    """Return what is known of each row, one event at a time: the arrays of OUT, by row."""
+    """Return the features of each row, one event at a time: the arrays of OUT, by row."""
     entities: dict[int, Entity] = {}
     rows = []
     for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
@@ -148,7 +148,7 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
         is_ignored = late_by_ms or duplicate or ahead
         rows.append(
             {
-                **bands_of(me, row, window),
+                **features_of(me, row, window),
                 "late_by_ms": late_by_ms,
                 "ahead": ahead,
                 "duplicate": duplicate,

@@ -58,6 +58,8 @@ def choose_names(names: Sequence[str], settings: InputSettings) -> NameChoice:
             f"input.entity_fields and input.time_field name {twice!r} more than once"
         )
     rest = [name for name in names if name not in used]
+    if settings.metric_field:
+        return _long_form(entity, time, names, settings)
     included = {name for wanted in settings.include for name in matching(wanted, rest)}
     excluded = {name for wanted in settings.exclude for name in matching(wanted, rest)}
     metrics, left_out = list[str](), dict[str, str]()
@@ -69,6 +71,19 @@ def choose_names(names: Sequence[str], settings: InputSettings) -> NameChoice:
             metrics.append(name)
     required = frozenset(name for wanted in settings.include for name in find(wanted, metrics))
     return NameChoice(entity, time, tuple(metrics), required, left_out)
+
+
+def _long_form(
+    entity: tuple[str, ...], time: str, names: Sequence[str], settings: InputSettings
+) -> NameChoice:
+    """Choose input.value_field as the only metric of a record."""
+    metric = _one(settings.metric_field, names, "the metric's name by input.metric_field")
+    value = _one(settings.value_field, names, "the metric's value by input.value_field")
+    left_out = dict.fromkeys(names, "long form: one metric per record")
+    left_out[metric] = "the metric's name by input.metric_field"
+    for name in (*entity, time, value):
+        left_out.pop(name, None)
+    return NameChoice(entity, time, (value,), frozenset((value,)), left_out)
 
 
 def matching(wanted: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -98,7 +113,8 @@ def metrics_of(choice: NameChoice, leaves: Mapping[str, Leaf]) -> dict[str, floa
             )
         elif value is not None and name in choice.required:
             raise UnsupportedSchema(
-                f"{name} is {kind_of(value)}; a metric (input.include) is a number without quotes"
+                f"{name} is {kind_of(value)}; a metric that a setting names (input.include,"
+                " input.value_field) is a number without quotes"
             )
     if len(found) > MOST_METRICS:
         raise UnsupportedSchema(

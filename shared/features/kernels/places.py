@@ -159,7 +159,7 @@ RELEASES = group(Releases, _I8S, _I8S, _I4S, _I4S, _I8S, _I8S, _I4SS, _I8SS)
 """numba types, for the signatures of kernels."""
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def forget_after_ms(first_ms: int, newest_ms: int, most_ms: int) -> int:
     """Return after which silence an entity is forgotten, by its own rows; at most ``most_ms``."""
     if most_ms >= NEVER_MS:
@@ -210,7 +210,7 @@ def _take_out(m: Places, place: int) -> None:
     m.newer[place] = NONE
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def note_record(m: Places, place: int, offset: int) -> None:
     """Remember the offset of an entity's newest record; no other entity has a newer one."""
     m.seen_at[place] = offset
@@ -275,7 +275,7 @@ def release(m: Places, log: Releases, row: int, offset: int, place: int, reason:
         m.clock[FIRST_PLACE] = NONE
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def drop_expired(m: Places, log: Releases, row: int, offset: int, name: int, most_ms: int) -> bool:
     """Once a step of the clock, drop the entities that have been silent for long.
 
@@ -307,7 +307,7 @@ def _evict(m: Places, log: Releases, row: int, offset: int) -> None:
     release(m, log, row, offset, int(m.used[OLDEST]), reason)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def place_for(m: Places, log: Releases, row: int, offset: int, name: int, max_entities: int) -> int:
     """Return the place of a name, which gets one if it has none.
 
@@ -353,7 +353,7 @@ def take_slot(m: Places, place: int, metric: int, offset: int) -> int:
     return int(slot)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def advance_clock(m: Places, place: int, time_ms: int, first: bool) -> None:
     """Move the clock by a row that moved its entity.
 

@@ -32,6 +32,7 @@ from shared.features.kernels.places import (
     release,
     take_slot,
 )
+from shared.kernels.borrowing import borrowed
 from shared.kernels.clock import CONFIRMED, agrees, follow_interval, follow_longest_gap, furthest
 from shared.kernels.wire import group
 
@@ -110,43 +111,46 @@ _I4S, _I8S, _B1S = types.int32[::1], types.int64[::1], types.boolean[::1]
 _I4SS, _F8SS = types.int32[:, ::1], types.float64[:, ::1]
 _INPUTS = group(Inputs, _I4S, _I8S, _F8SS, _I8S, _I4S, _I4SS)
 _OUTPUTS = group(
-    Outputs, _F8SS, _F8SS, _F8SS, _I8S, _B1S, _B1S, _B1S, types.boolean[:, ::1], _B1S, _I8S,
-    _I4S, _I4SS, _I4SS, _I4S, _I4S
+    Outputs, _F8SS, _F8SS, _F8SS, _I8S, _B1S, _B1S, _B1S,
+    types.boolean[:, ::1], _B1S, _I8S, _I4S, _I4SS, _I4SS, _I4S, _I4S
 )  # fmt: skip
 
 
-@njit(cache=True)
-def _mean_spread(ring: Floats, pushed: int, window: int) -> tuple[float, float]:
+@njit(cache=True, forceinline=True)
+def _window_mean_spread(ring: Floats, pushed: int, window: int) -> tuple[float, float]:
     """Return mean and population spread of a ring's newest ``window`` samples, oldest first."""
-    mean = 0.0
-    for back in range(window, 0, -1):
-        mean += ring[(pushed - back) % RING] / window
-    square = 0.0
-    for back in range(window, 0, -1):
-        deviation = ring[(pushed - back) % RING] - mean
+    first = (pushed - window) % RING
+    mean, at = 0.0, first
+    for _ in range(window):
+        mean += ring[at] / window
+        at = at + 1 if at + 1 < RING else 0
+    square, at = 0.0, first
+    for _ in range(window):
+        deviation = ring[at] - mean
         square += deviation * deviation / window
+        at = at + 1 if at + 1 < RING else 0
     return mean, math.sqrt(square)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _clip(value: float) -> float:
     return min(max(value, -LIMIT), LIMIT)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _write_band(
     out: Outputs, row: int, metric: int, history: Floats, samples: int, window: int
 ) -> None:
-    """Write level and band of a series' newest samples."""
+    """Write level and band of a series before a row."""
     out.expected[row, metric] = out.lower[row, metric] = out.upper[row, metric] = math.nan
     if samples >= window:
-        mean, spread = _mean_spread(history, samples, window)
+        mean, spread = _window_mean_spread(history, samples, window)
         out.expected[row, metric] = _clip(mean)
         out.lower[row, metric] = _clip(mean - BAND_SPREADS * spread)
         out.upper[row, metric] = _clip(mean + BAND_SPREADS * spread)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _slots_needed(m: Places, place: int, values: Floats, all_of_them: bool) -> int:
     """Count the slots that a row may take."""
     needed = 0
@@ -156,7 +160,7 @@ def _slots_needed(m: Places, place: int, values: Floats, all_of_them: bool) -> i
     return needed
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _is_ahead(m: Places, place: int, time_ms: int) -> bool:
     """Return whether a row is too far ahead of its entity; a few that agree are confirmed."""
     interval_ms = m.interval_ms[place]
@@ -173,7 +177,7 @@ def _is_ahead(m: Places, place: int, time_ms: int) -> bool:
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _list_metrics(m: Places, place: int, given: Inputs, out: Outputs, row: int) -> None:
     """Write which metrics an entity has with this row; at most MAX_METRICS, the first ones."""
     known = m.reported[place]
@@ -205,7 +209,7 @@ def _list_metrics(m: Places, place: int, given: Inputs, out: Outputs, row: int) 
             out.surplus_metric[row] = metric
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _describe(m: Places, place: int, values: Floats, window: int, out: Outputs, row: int) -> bool:
     """Write what is known of a row's cells; return whether they equal the newest event's."""
     same = True
@@ -224,7 +228,7 @@ def _describe(m: Places, place: int, values: Floats, window: int, out: Outputs, 
     return same
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _remember(m: Places, place: int, values: Floats, offset: int, out: Outputs, row: int) -> None:
     """Push a row's values; new metrics take slots in the order of ``listed``."""
     for k in range(values.shape[0]):
@@ -241,7 +245,7 @@ def _remember(m: Places, place: int, values: Floats, offset: int, out: Outputs, 
             m.pushed[slot] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _follow_time(m: Places, place: int, time_ms: int, first: bool) -> int:
     """Follow how often an entity reports; return the time since its previous event."""
     if first:
@@ -287,6 +291,7 @@ def fold_rows(
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) once an hour of
     event time.
     """
+    given, m, log, out = borrowed(given), borrowed(m), borrowed(log), borrowed(out)
     for row in range(start, given.time_ms.shape[0]):
         name, time_ms, values = given.name[row], given.time_ms[row], given.values[row]
         offset = given.offsets[row]

@@ -218,10 +218,10 @@ def test_refusals(value: bytes, reason: Reason, words: str) -> None:
 
 def test_a_metric_that_include_names_must_be_a_number() -> None:
     record = {"host": "a", "ts": T0, "cpu": "1.5", "net": 1}
-    assert refusal_of(record, include="cpu,net") == (
-        Reason.RECORD_UNFIT,
-        'cpu is the text "1.5"; a metric (input.include) is a number without quotes',
-    )
+    reason, detail = refusal_of(record, include="cpu,net")
+    assert reason is Reason.RECORD_UNFIT
+    assert detail.startswith('cpu is the text "1.5"; a metric that a setting names')
+    assert detail.endswith("(input.include, input.value_field) is a number without quotes")
     assert row_of(record | {"cores": [1]}, include="net")[2] == {"net": 1.0}
 
 

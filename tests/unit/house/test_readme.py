@@ -93,6 +93,13 @@ def test_the_table_of_a_record_is_current():
     assert f"{ENTITY_DTYPE.itemsize / 1024:.1f} KiB for an entity" in page
 
 
+def test_the_tables_of_performance_are_those_of_the_results():
+    tables = runpy.run_path(str(ROOT / "docs" / "performance_page.py"))
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    assert tables["with_tables"](page) == page, "run `python docs/performance_page.py`"
+    assert list(tables["RESULTS"].glob("*.json"))
+
+
 def test_the_settings_table_names_variables_that_work():
     table = runpy.run_path(str(ROOT / "docs" / "settings_table.py"))
     rows = [

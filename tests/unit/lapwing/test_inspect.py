@@ -193,11 +193,32 @@ def test_long_form_is_seen() -> None:
     (reading,) = seen(records([encode(LONG, 2, row) for row in rows]), {2: LONG}).readings
     (message,) = reading.warnings
     assert "metric has 3 values for the entity" in message
-    assert "input.entity_fields=host,metric separates them" in message
+    assert "input.metric_field=metric with input.value_field=value separates them" in message
     apart = seen(
         records([encode(LONG, 2, row) for row in rows]), {2: LONG}, entity_fields="host,metric"
     )
     assert apart.readings[0].warnings == ()
+
+
+def test_long_form_is_read_with_its_settings() -> None:
+    rows = [
+        {"host": "a", "ts": T0 + i, "metric": f"m{i % 2}", "unit": "s", "value": float(i)}
+        for i in range(4)
+    ]
+    found = seen(
+        records([encode(LONG, 2, row) for row in rows]),
+        {2: LONG},
+        metric_field="metric",
+        value_field="value",
+    )
+    (reading,) = found.readings
+    assert (found.read, reading.metrics, reading.warnings) == (4, ("m1", "m0"), ())
+    assert reading.left_out == (
+        ("metric", "the metric's name by input.metric_field"),
+        ("unit", "long form: one metric per record"),
+    )
+    assert reading.examples[0].values == {"m1": 3.0, "m0": None}
+    assert found.settings["input.value_field"] == "value"
 
 
 def test_text_that_stays_the_same_within_an_entity_is_no_long_form() -> None:
@@ -394,16 +415,19 @@ def test_all_of_it_for_a_person() -> None:
         "dead letters: 1 of 3",
         (
             "  not_avro       1  the record does not start with the magic byte 0 and a 4-byte"
-            " schema id: the value begins like JSON; have the producer write Avro with a schema"
-            " registry's serializer (t[0]@2)"
+            " schema id: the value begins like JSON; input.format=json reads JSON, one object per"
+            " record (t[0]@2)"
         ),
         "",
         "! input.exclude names 'x', which is in none of the rows",
         "",
         "settings that change it",
+        "  input.format         avro",
         "  input.entity_fields  host",
         "  input.time_field     not set: found by type and name",
         "  input.time_unit      not set: taken from the logicalType",
+        "  input.metric_field   not set: each number is a metric",
+        "  input.value_field    not set",
         "  input.include        not set: every number that is not a time",
         "  input.exclude        x",
     ]

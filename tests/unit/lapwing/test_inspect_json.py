@@ -88,6 +88,21 @@ def test_likely_misreadings() -> None:
     assert "if name names the metric, these series are mixed" in warned(long)
 
 
+def test_long_form_is_read_with_its_settings() -> None:
+    long = [
+        {"host": "a", "ts": T0 + i, "name": f"m{i % 2}", "value": i, "unit": "s"} for i in range(4)
+    ]
+    found = seen([*long, long[0] | {"name": ""}], metric_field="name", value_field="value")
+    (reading,) = found.readings
+    assert (found.read, reading.metrics, reading.warnings) == (4, ("m1", "m0"), ())
+    assert dict(reading.left_out) == {
+        "name": "the metric's name by input.metric_field",
+        "unit": "long form: one metric per record",
+    }
+    assert found.dead[0].reason == "metric_invalid"
+    assert found.dead[0].why.endswith(': name is the text ""')
+
+
 # -- on a broker, without a registry ---------------------------------------------------------------
 
 

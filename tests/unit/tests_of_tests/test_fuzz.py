@@ -9,9 +9,11 @@ from numba import config
 
 from shared.columns import Columns
 from shared.events import Reason
+from tests.fuzz import json_text
 from tests.fuzz import records as fuzz
 from tests.fuzz.fuzz_damages import FORGED, PLACES, PLAIN, SIGNATURES
 from tests.fuzz.fuzz_models import MOST_BYTES, fuzz_models
+from tests.fuzz.json_text import fuzz_json
 from tests.fuzz.records import TWIN_EVERY, fuzz_records, mutate, valid_records
 
 SLOW = bool(config.DISABLE_JIT)
@@ -31,6 +33,20 @@ def test_damaged_records_are_records_or_named_rejects() -> None:
         Reason.UNKNOWN_SCHEMA,
     }
     assert {reason.code for reason in usual} <= found.rejected.keys()
+
+
+def test_damaged_json_is_read_as_by_the_reference() -> None:
+    found = fuzz_json(1_000, seed=1)
+    assert found.surprises == []
+    assert found.accepted + found.rejected.total() == found.records == 1_000
+    assert found.accepted > 100
+    usual = {Reason.NOT_JSON, Reason.RECORD_UNFIT, Reason.TIME_INVALID, Reason.NOT_FINITE}
+    assert {reason.code for reason in usual} <= found.rejected.keys()
+
+
+def test_another_answer_on_json_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_text, "read_row", lambda value, settings: Reason.NOT_FINITE)
+    assert fuzz_json(100, seed=2).surprises
 
 
 def test_most_mutations_change_a_record() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from benchmarks import peers, reconstruction
+from benchmarks.fleet.hosts import generate
 from benchmarks.peers import DAY_ROWS, JOINED, KINDS, Host
+from benchmarks.poisoned import poison
 
 
 def test_every_other_host_differs_from_its_group_and_each_kind_occurs() -> None:
@@ -69,3 +72,15 @@ def test_an_alarm_hits_an_event_until_an_hour_after_it() -> None:
     assert found.hits["one_leaves"] == 1
     assert found.hits["group_frozen"] == 0
     assert found.false_per_day == 1 / 20
+
+
+def test_poisoned_hosts_have_incidents_in_this_share_of_the_training_rows_only() -> None:
+    fleet = generate(3, 28, 0)
+    for share in (0.0, 0.05, 0.2):
+        changed = poison(fleet, share, 0).values != fleet.values
+        changed &= ~np.isnan(fleet.values)
+        assert not changed[:, fleet.border :].any()
+        rows = changed.any(axis=2)[:, : fleet.border].mean(axis=1)
+        np.testing.assert_allclose(rows, share, atol=0.01)
+    with pytest.raises(ValueError, match=r"a share of 0\.9 does not fit"):
+        poison(fleet, 0.9, 0)

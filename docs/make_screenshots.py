@@ -104,6 +104,7 @@ def take_all(url: str) -> None:
             for width, (pixels, height) in WIDTHS.items():
                 size = {"width": pixels, "height": height}
                 page = browser.new_page(viewport=size, color_scheme=theme)
+                page.set_default_timeout(PATIENCE_S * 1000)
                 page.add_init_script("localStorage.setItem('lapwing.guide', 'seen')")
                 pages[f"{theme}-{width}"] = page
         for view, path in paths.items():

@@ -56,7 +56,7 @@ export function anomaly(root, page, id) {
       h("p", { class: "sentence" }, event.reason, event.reason.endsWith(".") ? "" : "."),
       h("dl", { class: "numbers" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       keys, charts,
-      h("div", { class: "two" }, shares(event), timeline(event), source(event)), earlier);
+      h("div", { class: "two" }, h("div", {}, shares(event), explain(event)), timeline(event), source(event)), earlier);
     window_(event, charts, keys, zoom, clockMs);
     similar(event, earlier, clockMs);
   }
@@ -92,6 +92,10 @@ export function anomaly(root, page, id) {
     return h("section", {}, h("h2", {}, "Contributions to the score"), h("div", { class: "shares" }, rows));
   }
 
+  function explain(event) {
+    return h("section", {}, h("h2", {}, "Explain it again"), h("p", { class: "soft" }, "Recomputes this verdict from the entity's own records:"), command(`lapwing explain ${event.event_id}`));
+  }
+
   function timeline(event) {
     if (!event.records.length) return null;
     const phases = { open: "opened", worse: "became worse", closed: "ended" };
@@ -112,8 +116,7 @@ export function anomaly(root, page, id) {
       ["input record", where], ["event id", event.event_id],
       ["late", event.late_by_ms === null ? "no" : `by ${duration(event.late_by_ms)}`],
     ];
-    return h("section", {}, h("h2", {}, "Source"), h("dl", { class: "facts" }, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-      h("h2", {}, "Explain it again"), h("p", { class: "soft" }, "Reads the entity's own records back and recomputes this verdict step by step:"), command(`lapwing explain ${event.event_id}`));
+    return h("section", {}, h("h2", {}, "Source"), h("dl", { class: "facts" }, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
   }
 
   async function similar(event, target, clockMs) {

@@ -18,7 +18,7 @@ from types import FrameType
 from consumer_training.packages import require_packages
 from dashboard.__main__ import require_packages as require_page_packages
 from lapwing.demo.children import Children
-from lapwing.demo.hints import write_environment
+from lapwing.demo.page import write_environment
 from lapwing.demo.plan import DemoOptions, DemoPlan, make_plan
 from lapwing.demo.run import Demo
 from lapwing.demo.screen import Screen

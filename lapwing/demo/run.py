@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from lapwing.demo.children import Child, ChildError, Children
-from lapwing.demo.hints import FILE, command_name, hints
 from lapwing.demo.ledger import DEAD, SCORED, Ledger
-from lapwing.demo.page import DemoPage
+from lapwing.demo.page import FILE, DemoPage, command_name, hints
 from lapwing.demo.plan import DemoOptions, DemoPlan, arguments
 from lapwing.demo.reader import GROUP, ResultReader
 from lapwing.demo.screen import Screen

@@ -7,8 +7,15 @@ import json
 import os
 
 import pytest
+from starlette.testclient import TestClient
 
+from dashboard.history.queries import History
+from dashboard.history.retention import Retention
+from dashboard.history.store import Store
+from dashboard.hub import Hub
 from dashboard.model_reports import ModelReports, read_bounded
+from dashboard.server import history_file, make_app
+from shared.settings import load_settings
 
 
 def publish(folder, age_s=0, **facts):
@@ -80,3 +87,25 @@ def test_a_file_beyond_its_bound_is_refused(tmp_path):
     (tmp_path / "large").write_bytes(b"x" * 11)
     with pytest.raises(ValueError, match="11 bytes, at most 10"):
         read_bounded(tmp_path / "large", 10)
+
+
+def test_the_api_gives_models_and_pictures_that_can_do_nothing(tmp_path):
+    sha256 = publish(tmp_path / "models")
+    hostile = "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+    (tmp_path / "models" / sha256 / "report" / "loud.svg").write_text(hostile)
+    settings = load_settings({"state_dir": tmp_path, "models_dir": tmp_path / "models"}, environ={})
+    store = Store(history_file(settings), Retention(30, 10**9))
+    app = make_app(settings, History(store.path, store), Hub(1), dict, lambda: "")
+    client = TestClient(app, base_url="http://127.0.0.1:8000")
+    assert client.get("/v1/models").json()["models"][0]["sha256"] == sha256
+    shown = client.get(f"/v1/models/{sha256}").json()
+    assert (shown["partitions"], shown["pictures"]) == ([], {"loud": "loud.svg"})
+    picture = client.get(f"/v1/models/{sha256}/pictures/loud.svg")
+    assert picture.headers["content-type"] == "image/svg+xml"
+    policy = picture.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none';")
+    assert policy.endswith("sandbox")
+    for path in (f"{sha256}/pictures/none.svg", f"{'0' * 64}", f"{sha256}/pictures/..%2fx.svg"):
+        assert client.get(f"/v1/models/{path}").status_code == 404
+    for path in ("/models", f"/model/{sha256}", "/incidents", f"/incident/{'0' * 32}"):
+        assert "<main" in client.get(path).text

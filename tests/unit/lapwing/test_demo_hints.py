@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from lapwing.demo.hints import hints, write_environment
+from lapwing.demo.page import hints, write_environment
 
 
 def test_the_environment_survives_a_shell_and_holds_only_what_is_ours(tmp_path):
@@ -27,9 +27,9 @@ def test_a_hint_is_a_command_with_a_remark(tmp_path):
     folder = tmp_path / "with space"
     folder.mkdir()
     path = write_environment(folder, {"LAPWING_SLOT": "7"})
-    kill, train, listed = hints(path, "echo lapwing", [41, 42])
+    kill, train, explain = hints(path, "echo lapwing", [41, 42])
     assert kill.startswith("kill -9 41  #")
-    for hint, said in ((train, "lapwing train --once"), (listed, "lapwing incidents list")):
+    for hint, said in ((train, "lapwing train --once"), (explain, "lapwing explain EVENT_ID")):
         shown = subprocess.run(["/bin/sh", "-c", hint], capture_output=True, text=True, check=True)
         assert shown.stdout.startswith(said)
     assert len(hints(path, "lapwing", [])) == 2

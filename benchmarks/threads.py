@@ -2,8 +2,9 @@
 
 Each row folds the same records of a log in memory to encoded results, from a copy of the same
 state, with one thread and with several in turn. A row is correct if the results of all runs are
-equal byte for byte. ``--json FILE`` writes all rows. Where other processes use the cores, ``ratio``
-says little; ``ratio_without_waiting`` estimates it for an idle machine.
+equal byte for byte. ``--json FILE`` writes all rows. ``ratio`` says something only where
+``waiting_share`` is small: the time that the threads waited for a core, because other processes
+had it, per processor time.
 """
 
 from __future__ import annotations
@@ -53,10 +54,6 @@ class Run(NamedTuple):
     cpu_s: float
     waiting_s: float
     digest: str
-
-    def own_s(self, threads: int) -> float:
-        """Return about how long it had taken if no thread had waited for a core."""
-        return self.wall_s - self.waiting_s / threads
 
 
 class Log:
@@ -190,9 +187,6 @@ def measure(log: Log, threads: int, repeats: int, batch_records: int) -> list[di
         row["ratio"] = statistics.median(one.wall_s / many.wall_s for one, many in pairs)
         row["cpu_ratio"] = statistics.median(many.cpu_s / one.cpu_s for one, many in pairs)
         row["cpu_us_per_event"] = 1e6 * statistics.median(run.cpu_s for run in found) / log.records
-        row["ratio_without_waiting"] = statistics.median(
-            one.own_s(1) / many.own_s(count) for one, many in pairs
-        )
         row["waiting_share"] = statistics.median(run.waiting_s / run.cpu_s for run in found)
         rows.append(row | {"correct": is_equal})
     return rows

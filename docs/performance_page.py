@@ -42,7 +42,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "CPU": lambda row: _number(row, "cpu_us_per_event", "{:.1f} us/event"),
     "base": lambda row: f"`{row['base']}`" if "base" in row else "",
     "ratio": lambda row: _number(row, "ratio"),
-    "without waiting for a core": lambda row: _number(row, "ratio_without_waiting"),
+    "waited for a core": lambda row: _number(row, "waiting_share", "{:.1f} x CPU time"),
     "CPU ratio": lambda row: _number(row, "cpu_ratio"),
     "correct": lambda row: "yes" if row["correct"] else "NO",
 }

@@ -39,7 +39,9 @@ TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
 LOWEST, HIGHEST = 0.4, 4.0
 """Bounds of the search for a threshold."""
 
-ROUNDS = 6
+ROUNDS = 9
+"""Halvings of the range on a logarithmic scale: to half a percent of the threshold."""
+
 SHORT = {
     "spike": "spike",
     "level_shift": "level",

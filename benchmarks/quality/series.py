@@ -24,7 +24,7 @@ from benchmarks.operator.signals import (
 
 DEVIATION = 3.0
 SHAPES = 3
-SEEDS_OF_SHAPE = 2
+SEEDS_OF_SHAPE = 16
 
 
 def host_name(number: int) -> str:

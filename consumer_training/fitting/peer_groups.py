@@ -110,7 +110,7 @@ def peer_facts(peers: Peers, names: Sequence[str], metrics: Sequence[str]) -> di
     places = numbers_of(names, peers.entities)
     is_lonely = (places >= 0) & (peers.group[np.maximum(places, 0)] < 0)
     lonely = [name for name, alone in zip(names, is_lonely.tolist(), strict=True) if alone]
-    compared = (~np.isnan(peers.center)).any(axis=1)
+    compared: Flags = np.asarray((~np.isnan(peers.center)).any(axis=1))
     groups = [
         {
             "entities": int((peers.group == number).sum()),

@@ -14,6 +14,7 @@ from shared.features.vectors import FEATURE_NAMES
 from shared.kernels.trained.peers import FIRST_METRIC
 from shared.models.model import Forest, Model, Svm
 from shared.models.peers import Peers
+from shared.models.reconstruction import Reconstruction
 from shared.scoring.explaining import Trained
 from shared.scoring.values_seen import ValuesSeen
 
@@ -29,9 +30,10 @@ def model_evidence(
     if model is None:
         return None
     if isinstance(trained, ValuesSeen):
-        if not isinstance(model.member, Peers) or not trained.known[row]:
+        member = model.member
+        if not isinstance(member, Peers | Reconstruction) or not trained.known[row]:
             return None
-        return _peers(model, model.member, np.ascontiguousarray(trained.rows[row : row + 1]))
+        return _of_values(model, member, np.ascontiguousarray(trained.rows[row : row + 1]))
     if row >= len(trained.features) or np.isnan(trained.features[row]).any():
         return None
     features = np.ascontiguousarray(trained.features[row : row + 1])
@@ -68,8 +70,8 @@ def _scored(model: Model, rows: Floats) -> dict[str, Any]:
     }
 
 
-def _peers(model: Model, peers: Peers, rows: Floats) -> dict[str, Any]:
-    """Return how the metrics of one row compare with those of its peers.
+def _of_values(model: Model, member: Peers | Reconstruction, rows: Floats) -> dict[str, Any]:
+    """Return how the metrics of one row compare with its peers, or with the other metrics.
 
     rows : float64 (1, FIRST_METRIC + M)
     """
@@ -78,13 +80,16 @@ def _peers(model: Model, peers: Peers, rows: Floats) -> dict[str, Any]:
         {
             "feature": metric,
             "value": _number(rows[0, FIRST_METRIC + place]),
-            "usual": _number(peers.expected(rows[0], place)[0]),
+            "usual": _number(member.expected(rows[0], place)[0]),
             "share": float(shares[0, FIRST_METRIC + place]),
         }
         for place, metric in enumerate(model.metrics)
     ]
     named.sort(key=lambda one: -float(one["share"] or 0.0))
-    return _scored(model, rows) | {"features": named, "peers": peers.peers_of(rows[0])}
+    shown = _scored(model, rows) | {"features": named}
+    if isinstance(member, Peers):
+        shown["peers"] = member.peers_of(rows[0])
+    return shown
 
 
 def shortest_path(forest: Forest, x: Floats) -> dict[str, Any]:

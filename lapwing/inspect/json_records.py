@@ -58,7 +58,7 @@ def inspect_json(sample: Sample, settings: InputSettings) -> Inspection:
     keyless = sum(not record.key for record in records)
     hints = warnings.without_key(keyless, len(records), places)
     hints += [] if keyless else warnings.entities_in_partitions(places)
-    names = list(dict.fromkeys(name for leaves in part.leaves for name in leaves))
+    names = _names_and_objects(part.leaves)
     hints += warnings.unknown_names(settings, names) if names else []
     return Inspection(
         sample.source,
@@ -69,6 +69,16 @@ def inspect_json(sample: Sample, settings: InputSettings) -> Inspection:
         tuple(hints),
         deciding_settings(settings),
     )
+
+
+def _names_and_objects(rows: Sequence[Mapping[str, Leaf]]) -> list[str]:
+    """Return the names of values, and those of the objects that hold them."""
+    found: dict[str, None] = {}
+    for leaves in rows:
+        for name in leaves:
+            parts = name.split(".")
+            found |= dict.fromkeys(".".join(parts[:n]) for n in range(1, len(parts) + 1))
+    return list(found)
 
 
 def _decode(records: Sequence[Record], reader: Decoder) -> _Read:

@@ -28,6 +28,7 @@ from shared.batch import Batch, Blob, Headers
 from shared.columns import Columns
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.misplaced import misplaced
+from shared.decode.avro.nested import nested_fields
 from shared.decode.avro.plan import WriterPlan, record_of
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.writer_schemas import plan_or_unsupported
@@ -278,7 +279,7 @@ def _field_names(text: str) -> list[str]:
         record = record_of(parse_schema(text))
     except SchemaInvalid:
         return []
-    return [field.name for field in record.fields] if record else []
+    return [field.name for field in (*record.fields, *nested_fields(record))] if record else []
 
 
 # -- dead letters ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shared.decode.avro.nested import matching, nested_fields, nested_record
 from shared.decode.avro.schema import AvroType, Field
 from shared.decode.avro.times import (
     ISO,
@@ -36,10 +37,14 @@ def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
     raises : UnsupportedSchema that names the field which is missing, ambiguous or of the wrong
              type, and the setting that decides
     """
-    entity = _choose_entity(record, settings)
+    nested = nested_fields(record)
+    entity = _choose_entity(record, nested, settings)
     rest = [field for field in record.fields if field.name not in entity]
-    time, unit, time_by = _TimeChoice(record, rest, settings).choose()
-    rest = [field for field in rest if field.name != time]
+    below = [field for field in nested if field.name not in entity]
+    time, unit, time_by = _TimeChoice(
+        record, [*rest, *_named(settings.time_field, below)], settings
+    ).choose()
+    rest = [field for field in (*rest, *below) if field.name != time]
     if settings.metric_field:
         metrics, left_out = _choose_long_form(record, rest, settings)
         return FieldChoice(record.name, entity, time, unit, time_by, metrics, left_out)
@@ -50,8 +55,16 @@ def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
 # -- the entity ------------------------------------------------------------------------------------
 
 
-def _choose_entity(record: AvroType, settings: InputSettings) -> tuple[str, ...]:
-    fields = {field.name: field for field in record.fields}
+def _named(wanted: str, fields: Sequence[Field]) -> list[Field]:
+    """Return the nested fields that a setting may mean: none unless its name has a dot."""
+    names = find(wanted, [field.name for field in fields]) if "." in wanted else ()
+    return [field for field in fields if field.name in names]
+
+
+def _choose_entity(
+    record: AvroType, nested: Sequence[Field], settings: InputSettings
+) -> tuple[str, ...]:
+    fields = {field.name: field for field in (*record.fields, *nested)}
     chosen: list[str] = []
     for wanted in settings.entity_fields:
         found = find(wanted, list(fields))
@@ -267,12 +280,17 @@ def _choose_metrics(
     record: AvroType, fields: Sequence[Field], settings: InputSettings
 ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     names = [field.name for field in fields]
-    included = {name for wanted in settings.include for name in find(wanted, names)}
-    excluded = {name for wanted in settings.exclude for name in find(wanted, names)}
+    exact = {name for wanted in settings.include for name in find(wanted, names)}
+    included = {name for wanted in settings.include for name in matching(wanted, names)}
+    excluded = {name for wanted in settings.exclude for name in matching(wanted, names)}
     metrics, left_out = list[str](), list[tuple[str, str]]()
     for field in fields:
+        is_nested = "." in field.name
+        if is_nested and field.name not in included:
+            continue
         why = _why_no_metric(field)
-        if why and field.name in included:
+        is_object = nested_record(field.type) is not None
+        if why and field.name in exact and not is_object:
             raise UnsupportedSchema(
                 f"{record.name}.{field.name} is {field.type}; "
                 "a metric (input.include) is an int, long, float or double, and no time"
@@ -281,23 +299,32 @@ def _choose_metrics(
             why = "input.exclude names it"
         elif not why and settings.include and field.name not in included:
             why = "input.include does not name it"
-        elif not why and says_time(field.name) and field.name not in included:
+        elif not why and says_time(_last(field.name)) and field.name not in exact:
             why = "a time by its name: input.include takes it"
-        if why:
-            left_out.append((field.name, why))
-        else:
+        if not why:
             metrics.append(field.name)
+        elif not is_nested and not (is_object and _is_used(field.name, included)):
+            left_out.append((field.name, why))
     if not metrics:
-        numeric = [name for name in names if only(_type_of(record, name), NUMBERS)]
+        numeric = [name for name in names if only(_type_of(fields, name), NUMBERS)]
         raise UnsupportedSchema(_no_metric(record.name, left_out, numeric))
     return tuple(metrics), tuple(left_out)
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _is_used(name: str, included: set[str]) -> bool:
+    """Return whether input.include takes a field below a record."""
+    return any(other.startswith(f"{name}.") for other in included)
 
 
 def _choose_long_form(
     record: AvroType, rest: Sequence[Field], settings: InputSettings
 ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Choose input.value_field as the only metric of a record."""
-    fields = list(record.fields)
+    fields = [*record.fields, *nested_fields(record)]
     metric = _one_field(record, fields, settings.metric_field, "the metric's name", "metric_field")
     value = _one_field(record, rest, settings.value_field, "the metric's value", "value_field")
     if not only(metric.type, _PARTS):
@@ -314,7 +341,7 @@ def _choose_long_form(
     for field in rest:
         if field.name == metric.name:
             left_out.append((field.name, "the metric's name by input.metric_field"))
-        elif field.name != value.name:
+        elif field.name != value.name and "." not in field.name:
             left_out.append((field.name, "long form: one metric per record"))
     return (value.name,), tuple(left_out)
 
@@ -338,12 +365,16 @@ def _one_field(
     return next(field for field in fields if field.name == found[0])
 
 
-def _type_of(record: AvroType, name: str) -> AvroType:
-    return next(field.type for field in record.fields if field.name == name)
+def _type_of(fields: Sequence[Field], name: str) -> AvroType:
+    return next(field.type for field in fields if field.name == name)
 
 
 def _no_metric(record: str, left_out: Sequence[tuple[str, str]], numeric: Sequence[str]) -> str:
     message = f"{record} has no numeric field to use as a metric"
+    nested = [name for name in numeric if "." in name]
+    numeric = [name for name in numeric if "." not in name]
+    if nested and not numeric:
+        return f"{message}; input.include takes numbers of nested records: {listed(nested)}"
     if numeric and all(why.startswith("input.") for name, why in left_out if name in numeric):
         return f"{message}; input.include and input.exclude leave none of {listed(numeric)}"
     likely = [
@@ -380,7 +411,7 @@ _KINDS = {
     "enum": "one of several symbols",
     "array": "an array",
     "map": "a map",
-    "record": "a nested record: only top-level fields are read",
+    "record": "a nested record: input.include takes its numbers by dotted names",
 }
 
 

@@ -27,11 +27,10 @@ _APICURIO = (
     f"and with version 2 of its serializers {_AS_CONFLUENT} as well"
 )
 _EIGHT_BYTES = f"with version 2 of Apicurio's serializers set {_AS_CONFLUENT} to write 4"
+_JSON = "input.format=json reads JSON, one object per record"
 _WIRE_FORMAT = "have the producer write Avro with a schema registry's serializer"
 
 _BEGINNINGS = (
-    (b"{", "the value begins like JSON"),
-    (b"[", "the value begins like JSON"),
     (
         b"\xc3\x01",
         "the value is Avro's single-object encoding, which names a schema by its fingerprint",
@@ -83,5 +82,7 @@ def misplaced(value: bytes, headers: Headers) -> Misplaced | None:
     if value[:5] == bytes(5) and len(value) > 9:
         what = "no registry has a schema 0, so the id seems to have 8 bytes instead of 4"
         return Misplaced(what, _EIGHT_BYTES)
+    if value[:1] in (b"{", b"["):
+        return Misplaced("the value begins like JSON", _JSON)
     kind = next((kind for beginning, kind in _BEGINNINGS if value.startswith(beginning)), None)
     return None if kind is None else Misplaced(kind, _WIRE_FORMAT)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.decode.avro.fields import choose_fields
+from shared.decode.avro.nested import nested_record
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
-from shared.decode.avro.times import values_of
 from shared.decode.field_choice import FieldChoice, UnsupportedSchema
 from shared.settings import InputSettings
 
@@ -130,8 +130,7 @@ def record_of(written: AvroType) -> AvroType | None:
 
     Kafka Connect writes an optional struct as such a union.
     """
-    values = values_of(written)
-    return values[0] if len(values) == 1 and values[0].kind == "record" else None
+    return nested_record(written)
 
 
 Roles = dict[str, tuple[Role, int]]
@@ -165,17 +164,21 @@ class _Emitter:
     def emit_top(self, written: AvroType, record: AvroType) -> None:
         """Append the outermost record, which may be in a union with null."""
         if written is record:
-            self.emit_record(record, at_top=True)
+            self.emit_record(record, "")
             return
         self.step(Op.UNION, len(written.branches))
         jumps = [self.step(Op.JUMP) for _ in written.branches]
         first = len(self.steps)
-        self.emit_record(record, at_top=True)
+        self.emit_record(record, "")
         for jump, branch in zip(jumps, written.branches, strict=True):
             self.steps[jump][1] = first if branch is record else len(self.steps)
 
-    def emit_record(self, record: AvroType, *, at_top: bool = False) -> None:
-        """Append the fields of a record; only those of the outermost record have roles."""
+    def emit_record(self, record: AvroType, path: str | None) -> None:
+        """Append the fields of a record.
+
+        path : prefix of their names, such as ``load.``; None = within an array or a map, without
+               roles
+        """
         if record.name in self._open:
             raise UnsupportedSchema(
                 f"{record.name} contains itself; recursive types are not supported"
@@ -183,19 +186,22 @@ class _Emitter:
         self._open.append(record.name)
         for field in record.fields:
             role, target = Role.SKIPPED, NONE
-            if at_top:
-                role, target = self.roles.get(field.name, (role, target))
-            self.emit(field.type, role, target)
+            if path is not None:
+                role, target = self.roles.get(path + field.name, (role, target))
+            self.emit(field.type, role, target, None if path is None else f"{path}{field.name}.")
         self._open.pop()
 
-    def emit(self, avro: AvroType, role: Role, target: int) -> None:
-        """Append the steps of one value; null and empty types have none."""
+    def emit(self, avro: AvroType, role: Role, target: int, path: str | None) -> None:
+        """Append the steps of one value; null and empty types have none.
+
+        path : prefix of the names below it, see ``emit_record``
+        """
         kept = target if role in (Role.METRIC, Role.PART) else NONE
         match avro.kind:
             case "record":
-                self.emit_record(avro)
+                self.emit_record(avro, path)
             case "union":
-                self._emit_union(avro, role, target)
+                self._emit_union(avro, role, target, path)
             case "array" | "map":
                 self._emit_blocks(avro)
             case "double" | "string" if role == Role.TIME:
@@ -216,13 +222,13 @@ class _Emitter:
                 self.step(Op.ENUM, len(avro.symbols), kept, len(self.symbols))
                 self.symbols += avro.symbols if role == Role.PART else ()
 
-    def _emit_union(self, union: AvroType, role: Role, target: int) -> None:
+    def _emit_union(self, union: AvroType, role: Role, target: int, path: str | None) -> None:
         self.step(Op.UNION, len(union.branches))
         jumps = [self.step(Op.JUMP) for _ in union.branches]
         ends = []  # jumps to the step after the union
         for jump, branch in zip(jumps, union.branches, strict=True):
             first = len(self.steps)
-            self.emit(branch, role, target)
+            self.emit(branch, role, target, path)
             if len(self.steps) == first:
                 ends.append(jump)
                 continue
@@ -239,7 +245,7 @@ class _Emitter:
         if avro.kind == "map":
             self.step(Op.STRING, NONE)
         assert avro.items is not None  # noqa: S101 - the parser gives every array and map its items
-        self.emit(avro.items, Role.SKIPPED, NONE)
+        self.emit(avro.items, Role.SKIPPED, NONE, None)
         self.steps[block][2] = int(len(self.steps) == block + 1)
         self.step(Op.NEXT, block + 1)
         self.steps[block][1] = len(self.steps)

@@ -10,8 +10,10 @@ import pytest
 
 from shared.decode.avro.plan import compile_plan
 from shared.decode.avro.times import ISO, UNITS
-from shared.decode.field_choice import UnsupportedSchema
+from shared.decode.field_choice import UnsupportedSchema, ignore
 from shared.decode.field_names import TIME_NAMES
+from shared.decode.json.decoder import JsonDecoder
+from shared.decode.json.document import Refusal
 from shared.settings import InputSettings
 
 ROOT = Path(__file__).parents[3]
@@ -67,6 +69,52 @@ def test_a_row_of_the_table(writer: str, name: str, settings: dict[str, Any]) ->
 def test_the_table_has_no_other_row() -> None:
     table = PAGE.partition("| writer | entity |")[2].partition("\n\n")[0]
     assert table.count("\n") == len(ROWS) + 1
+
+
+MEASURED = {"time_field": "measured", "time_unit": "ms"}
+PAYLOAD = {"time_field": "payload.measured", "time_unit": "ms", "entity_fields": "payload.host"}
+JSON_ROWS: list[tuple[str, str, dict[str, str]]] = [
+    ("Kafka Connect's `JsonConverter`", "connect_json.json", MEASURED | {"exclude": "since"}),
+    ("the same with `schemas.enable=true`", "connect_json_schemas.json", MEASURED),
+    (
+        "the same: `entity_fields=payload.host`",
+        "connect_json_schemas.json",
+        PAYLOAD | {"exclude": "schema"},
+    ),
+    (
+        "confluent-kafka's `JSONSerializer`",
+        "confluent_json_schema.bin",
+        MEASURED | {"time_unit": "iso"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("writer", "name", "given"), JSON_ROWS)
+def test_a_row_of_the_table_of_json(writer: str, name: str, given: dict[str, str]) -> None:
+    first, entity, time, metrics, left_out = cells_of(writer)
+    value = (ROOT / "tests" / "writer_json" / name).read_bytes()
+    decoder = JsonDecoder(InputSettings(format="json", **given), ignore)
+    found = decoder.read(value)
+    if "**" in entity:
+        assert isinstance(found, Refusal)
+        assert named(entity)[0] in found.detail
+        return
+    assert not isinstance(found, Refusal)
+    assert all(f"{name}={text}" in first for name, text in given.items())
+    leaves, choice, reading = found
+    assert (named(entity), named(time)) == (list(choice.entity), [choice.time])
+    assert (reading.entity, reading.time_ms) == ("web-1", 1_400_000_000_250)
+    assert named(metrics) == list(reading.values)
+    used = {*choice.entity, choice.time, *reading.values}
+    others = [name for name in leaves if name not in used]
+    assert set(named(left_out)) == {
+        "schema" if name.startswith("schema.") else name for name in others
+    }
+
+
+def test_the_table_of_json_has_no_other_row() -> None:
+    table = PAGE.partition("| JSON writer | entity |")[2].partition("\n\n")[0]
+    assert table.count("\n") == len(JSON_ROWS) + 1
 
 
 def test_names_and_units_are_those_of_the_code() -> None:

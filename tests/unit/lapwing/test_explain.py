@@ -29,7 +29,7 @@ from shared.errors import ConfigError
 from shared.events import Detector
 from shared.models.model import Forest, Model, Svm
 from shared.models.peers import Peers
-from shared.models.value_rows import list_entities
+from shared.models.value_rows import list_entities, value_rows
 from shared.scoring.explaining import Trained
 from shared.scoring.state import PartitionState
 from shared.scoring.values_seen import ValuesSeen
@@ -311,6 +311,19 @@ def test_a_row_is_shown_beside_its_peers():
     ]
     assert evidence["score"] == float(model.score(rows)[0])
     assert model_evidence(model, replace(seen, known=np.array([False])), 0) is None
+
+
+def test_a_row_is_shown_beside_its_reconstruction():
+    model = trained(Detector.RECONSTRUCTION).model
+    rows = value_rows(np.array([0]), np.array([12.0]), np.array([[1.0, 30.0]]), [0, 1])
+    evidence = model_evidence(model, ValuesSeen(rows, np.array([1.0]), np.array([True])), 0)
+    assert "peers" not in evidence
+    usual = {
+        metric: model.member.expected(rows[0], place)[0]
+        for place, metric in enumerate(model.metrics)
+    }
+    assert {one["feature"]: one["usual"] for one in evidence["features"]} == usual
+    assert abs(sum(one["share"] for one in evidence["features"]) - 1.0) < 1e-9
 
 
 @pytest.mark.parametrize(

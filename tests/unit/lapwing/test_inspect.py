@@ -415,8 +415,8 @@ def test_all_of_it_for_a_person() -> None:
         "dead letters: 1 of 3",
         (
             "  not_avro       1  the record does not start with the magic byte 0 and a 4-byte"
-            " schema id: the value begins like JSON; have the producer write Avro with a schema"
-            " registry's serializer (t[0]@2)"
+            " schema id: the value begins like JSON; input.format=json reads JSON, one object per"
+            " record (t[0]@2)"
         ),
         "",
         "! input.exclude names 'x', which is in none of the rows",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
+COLUMNS_OF_TEXT = 100
 
 
 def lines(name: str, document: dict[str, Any]) -> Iterator[str]:
@@ -22,8 +24,11 @@ def lines(name: str, document: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(
         f"{package} {version}" for package, version in document["versions"].items()
     )
-    yield f"`python -m benchmarks.{name}` on {document['machine']} with {versions};"
-    yield f"{document['repeats']} alternating repeats, load average {document['load']:.1f}."
+    text = (
+        f"`python -m benchmarks.{name}` on {document['machine']} with {versions};"
+        f" {document['repeats']} alternating repeats, load average {document['load']:.1f}."
+    )
+    yield from textwrap.wrap(text, COLUMNS_OF_TEXT)
     yield ""
     columns = {name: cell for name, cell in COLUMNS.items() if any(map(cell, document["rows"]))}
     yield f"| {' | '.join(columns)} |"

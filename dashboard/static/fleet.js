@@ -199,12 +199,13 @@ export function fleet(root, page) {
   }
 
   function showIncidents(active) {
+    const clockMs = Math.max(active.clock_ms ?? 0, state.clockMs ?? 0);
     nowTitle.textContent = active.total > STRIP ? `Active incidents: ${STRIP} most severe of ${active.total}` : "Active incidents";
     showCards(active.incidents.map((one) => h("a", { href: incidentUrl(one.incident_id), "data-item": true, "data-id": one.incident_id },
       mark(one.severity_class),
       h("span", { class: "title" }, one.title),
       h("span", { class: "clamp" }, one.reason),
-      h("span", { class: "soft", title: utc(one.start) }, [incidentText(one, state.clockMs), `since ${moment(one.start).slice(5)}`, extent(one)].filter(Boolean).join(", ")))));
+      h("span", { class: "soft", title: utc(one.start) }, [incidentText(one, clockMs), `since ${moment(one.start).slice(5)}`, extent(one)].filter(Boolean).join(", ")))));
   }
 
   // Cards that were not there before slide in; the focus stays where it was.

@@ -41,7 +41,13 @@ def main() -> int:
     records: list[dict[str, object]] = []
     keep = options.keep
     try:
-        testbed = Testbed(folder, Detector(options.detector), options.seed, engine=options.engine)
+        testbed = Testbed(
+            folder,
+            Detector(options.detector),
+            options.seed,
+            engine=options.engine,
+            threads=options.threads,
+        )
         try:
             for record in carry_out(testbed, rows, level, _say, options.soak):
                 records.append(record)
@@ -61,7 +67,7 @@ def main() -> int:
     kills = sum(int(str(record["kills"])) for record in records)
     print(
         f"\n{len(records)} rows, {kills} kills, detector {options.detector}, engine"
-        f" {options.engine}, seed {options.seed},"
+        f" {options.engine}, threads {options.threads}, seed {options.seed},"
         f" {versions()}"
     )
     for record in records:
@@ -123,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         choices=["auto", "native", "python"],
         help="Kafka client of the predictors",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="predict.threads of the predictors"
     )
     parser.add_argument(
         "--row",

@@ -44,6 +44,7 @@ class Testbed:
     detector : detector of every run
     seed     : seed of the streams
     engine   : Kafka client of the predictors
+    threads  : ``predict.threads`` of the predictors
     brokers  : number of brokers; only a single one is behind the proxy, several replicate every
                record to each of them
     capacity : records per second of one predictor, once a row has measured it
@@ -59,11 +60,13 @@ class Testbed:
         *,
         engine: str = "auto",
         brokers: int = 1,
+        threads: int = 1,
     ) -> None:
         self.folder = folder
         self.detector = detector
         self.seed = seed
         self.engine = engine
+        self.threads = threads
         self.brokers = brokers
         self.folder.mkdir(exist_ok=True)
         behind, before = free_port(), free_port()
@@ -115,13 +118,19 @@ class Testbed:
             "LAPWING_PREDICT__SNAPSHOT_INTERVAL_S": "1",
             "LAPWING_TELEMETRY__LOG_FORMAT": "json",
             "LAPWING_ENGINE": self.engine,
+            "LAPWING_PREDICT__THREADS": str(self.threads),
         } | more
 
     def three_brokers(self) -> Testbed:
         """Return a testbed of three brokers, started on first use and closed with this one."""
         if self.cluster is None:
             self.cluster = Testbed(
-                self.folder / "cluster", self.detector, self.seed, engine=self.engine, brokers=3
+                self.folder / "cluster",
+                self.detector,
+                self.seed,
+                engine=self.engine,
+                brokers=3,
+                threads=self.threads,
             )
         self.cluster.tree, self.cluster.patience_s = self.tree, self.patience_s
         return self.cluster

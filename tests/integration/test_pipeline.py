@@ -80,7 +80,7 @@ def test_explain_repeats_verdicts_across_a_restart_and_a_swap(replayed, tmp_path
     scores = decode_records(scores, [schemas.text(schemas.SCORE_EVENT)] * len(scores))
     alarms = [event for event in scores if event["is_anomaly"]]
     chance = random.Random(7)
-    chosen = chance.sample(scores, 6) + chance.sample(alarms, 3)
+    chosen = chance.sample(scores, 3) + chance.sample(alarms, 2)
     models = {event["model_id"] for event in chosen + chance.sample(scores, 200)}
     assert len(models) == 2, "both models have scored"
     explanation = Explanation(settings, sys.stderr)

@@ -193,7 +193,7 @@ def test_hosts_are_written_once_in_several_folders(tmp_path):
 
 def test_healthy_series_have_one_noise_each_and_no_incident():
     scene = healthy_scene(20, 0)
-    assert len({host.name for host in scene.hosts}) == 24
+    assert len({host.name for host in scene.hosts}) == 192
     assert scene.must_alarm == []
     other = healthy_scene(20, 1)
     assert not (scene.hosts[0].columns["value"] == other.hosts[0].columns["value"]).any()
@@ -249,13 +249,13 @@ def test_healthy_series_are_counted_by_noise(inputs, monkeypatch):
     scene = healthy_scene(34, 0)
 
     def pretend(build, folders, options):
-        assert sum(len(list(folder.iterdir())) for folder in folders) == 24
+        assert sum(len(list(folder.iterdir())) for folder in folders) == 192
         moment = scene.at(20)
         return {}, [Alarm(moment, "laplace-0-0", "anomaly", "value", None, "why", "open")]
 
     monkeypatch.setattr(parts, "_run_folders", pretend)
     found = parts.healthy(Build("fake", (), ""), inputs)
-    assert found["laplace: last fortnight"] == pytest.approx(1 / 84)
+    assert found["laplace: last fortnight"] == pytest.approx(1 / 672)
     assert {name for name, rate in found.items() if rate} == {
         "laplace: last fortnight",
         "laplace: all",

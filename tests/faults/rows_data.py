@@ -279,8 +279,11 @@ DAMAGES = (
 
 @row("model damaged, or of other features", ci=1, full=3)
 def models_damaged(testbed: Testbed, tally: Tally) -> None:
-    """Damaged models are refused with a reason; valid ones are used, with kills in between."""
-    with Run(testbed) as run:
+    """Damaged models are refused with a reason; valid ones are used, with kills in between.
+
+    Snapshots are rare, so that a restart replays what was scored since a model was taken.
+    """
+    with Run(testbed, LAPWING_PREDICT__SNAPSHOT_INTERVAL_S="30") as run:
         slot = run.begin("a")
         last = ""
         for damage in tally.dice.sample(DAMAGES, 3 if tally.brief else len(DAMAGES)):

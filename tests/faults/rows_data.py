@@ -281,9 +281,15 @@ DAMAGES = (
 def models_damaged(testbed: Testbed, tally: Tally) -> None:
     """Damaged models are refused with a reason; valid ones are used, with kills in between.
 
-    Snapshots are rare, so that a restart replays what was scored since a model was taken.
+    The model alone decides, entities warm up soon and snapshots are rare: a restart replays rows
+    that a model has scored, and what the replay leaves shows in every later score.
     """
-    with Run(testbed, LAPWING_PREDICT__SNAPSHOT_INTERVAL_S="30") as run:
+    settings = {
+        "LAPWING_DETECTOR": testbed.member.value,
+        "LAPWING_DETECTION__WARMUP_DAYS": "0.2",
+        "LAPWING_PREDICT__SNAPSHOT_INTERVAL_S": "30",
+    }
+    with Run(testbed, **settings) as run:
         slot = run.begin("a")
         last = ""
         for damage in tally.dice.sample(DAMAGES, 3 if tally.brief else len(DAMAGES)):
@@ -325,6 +331,7 @@ def models_damaged(testbed: Testbed, tally: Tally) -> None:
             taken = slot.log_count('"activated"')
             run.published.add(testbed.publish_next(run.models_dir, number))
             run.wait(lambda n=taken: slot.log_count('"activated"') > n, 30, "taking a good model")
+            run.settled()  # what the model has scored is committed
             mark = run.mark()
             slot.kill()
             run.recovered(mark)

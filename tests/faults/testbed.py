@@ -95,6 +95,11 @@ class Testbed:
             self.close()
             raise
 
+    @property
+    def member(self) -> Detector:
+        """What the models are."""
+        return self.detector if self.detector.is_trained else Detector.ISOLATION_FOREST
+
     def close(self) -> None:
         if self.cluster is not None:
             self.cluster.close()
@@ -206,7 +211,6 @@ class Testbed:
 
     def _train(self) -> list[str]:
         """Publish two models for the stream and one with other metrics; return their SHA-256."""
-        member = self.detector if self.detector.is_trained else Detector.ISOLATION_FOREST
         options = TrainSettings(trees=20, samples=64, min_rows=100, svm_rows=150)
         published = []
         for seed, metrics in ((1, METRICS), (2, METRICS), (3, ("temperature", "humidity"))):
@@ -216,7 +220,7 @@ class Testbed:
             }
             made = train(
                 rows_of(hosts, metrics),
-                member,
+                self.member,
                 FeatureSettings(),
                 options.model_copy(update={"seed": seed}),
             )

@@ -7,10 +7,8 @@
 #   reads what another one has committed. So a group may change its client.
 # Instead: the Python client counts the NUL that ends a string in C among the bytes of the metadata.
 #   Read with the Python client, it is not seen; every other client gets a text that ends with
-#   U+0000: it is not equal to the one committed, and JSON parsers refuse it. The other way round,
-#   the Python client reads metadata up to a NUL and not up to its size: what another client has
-#   committed without one comes back with whatever lies behind it in memory, or does not decode.
-#   Works: strip one NUL at the end, and commit with one where the Python client may read it.
+#   U+0000: it is not equal to the one committed, and JSON parsers refuse it.
+#   Works: strip one NUL at the end, and end with one what the Python client may read.
 #
 # Seen:
 #   committed by the Python client: {"base": 7}, 11 characters

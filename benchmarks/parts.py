@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +27,7 @@ import shared.encode.avro_columns as encode
 import shared.ensemble.fold as ensemble
 import shared.quality.checks as quality
 import shared.scoring.state as features
+from benchmarks.documents import document
 from benchmarks.threads import Log
 
 KERNELS: dict[str, tuple[tuple[ModuleType, str], ...]] = {
@@ -101,15 +100,8 @@ def main() -> int:
     for row in rows:
         print(json.dumps(row))
     if options.json:
-        document = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in ("numba", "numpy")},
-            "repeats": options.repeats,
-            "load": os.getloadavg()[0],
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        found = document(rows, options.repeats, os.getloadavg()[0])
+        options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     return 0 if all(row["correct"] for row in rows) else 1
 
 

@@ -14,18 +14,17 @@ import gc
 import hashlib
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import schemas
+from benchmarks.documents import document
 from benchmarks.fleet.hosts import METRICS, generate
 from consumer_prediction.folding import Folded, FoldingPool, Piece
 from consumer_prediction.outgoing import Encoder, SchemaIds
@@ -201,15 +200,8 @@ def main() -> int:
     for row in rows:
         print(json.dumps(row))
     if options.json:
-        document = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in ("numba", "numpy")},
-            "repeats": options.repeats,
-            "load": os.getloadavg()[0],
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        found = document(rows, options.repeats, os.getloadavg()[0])
+        options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     return 0 if all(row["correct"] for row in rows) else 1
 
 

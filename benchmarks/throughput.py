@@ -14,7 +14,6 @@ import gc
 import hashlib
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -23,13 +22,13 @@ import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatch
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import psutil
 
+from benchmarks.documents import PACKAGES, document
 from benchmarks.filling import fill
 from benchmarks.services import run, services, start, watched
 from shared.batch import Blob, Outgoing
@@ -245,16 +244,9 @@ class Bench:
                 )
             row["correct"] = complete and len({one.digest for one in same}) == 1
             rows.append(row)
-        packages = ("confluent-kafka", "numba", "numpy")
-        return {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in packages},
-            "events": self.totals,
-            "repeats": min(map(len, runs.values())),
-            "load": os.getloadavg()[1],
-            "rows": rows,
-        }
+        repeats, load = min(map(len, runs.values())), os.getloadavg()[1]
+        found = document(rows, repeats, load, ("confluent-kafka", *PACKAGES))
+        return found | {"events": self.totals}
 
     def _models(self, row: Row) -> str:
         """Return the folder of the models that a row needs; empty = none."""

@@ -1,0 +1,32 @@
+"""What a benchmark of speed writes with ``--json``: the machine, the versions and its rows.
+
+Invariant: docs/performance_page.py writes its tables from these documents alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+PACKAGES = ("numba", "numpy")
+
+
+def document(
+    rows: Sequence[Mapping[str, Any]], repeats: int, load: float, packages: Sequence[str] = PACKAGES
+) -> dict[str, Any]:
+    """Return the rows with what they depend on.
+
+    load     : load average while they were measured
+    packages : whose versions matter
+    """
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in packages},
+        "repeats": repeats,
+        "load": load,
+        "rows": list(rows),
+    }

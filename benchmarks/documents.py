@@ -5,10 +5,12 @@ Invariant: docs/performance_page.py writes its tables from these documents alone
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("numba", "numpy")
@@ -30,3 +32,16 @@ def document(
         "load": load,
         "rows": list(rows),
     }
+
+
+def report(rows: Sequence[Mapping[str, Any]], repeats: int, path: Path | None) -> int:
+    """Print the rows, write their document, and return the exit code: 0 if all are correct.
+
+    path : of the document; None = none
+    """
+    for row in rows:
+        print(json.dumps(row))
+    if path is not None:
+        found = document(rows, repeats, os.getloadavg()[0])
+        path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    return 0 if all(row["correct"] for row in rows) else 1

@@ -10,8 +10,6 @@ little. Log and options are those of ``benchmarks.threads``.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import time
@@ -27,7 +25,7 @@ import shared.encode.avro_columns as encode
 import shared.ensemble.fold as ensemble
 import shared.quality.checks as quality
 import shared.scoring.state as features
-from benchmarks.documents import document
+from benchmarks.documents import report
 from benchmarks.threads import Log
 
 KERNELS: dict[str, tuple[tuple[ModuleType, str], ...]] = {
@@ -97,12 +95,7 @@ def main() -> int:
     for detector in options.detectors:
         log = Log(detector, options.hosts, options.days, 6)
         rows += measure(log, options.repeats, options.batch)
-    for row in rows:
-        print(json.dumps(row))
-    if options.json:
-        found = document(rows, options.repeats, os.getloadavg()[0])
-        options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    return 0 if all(row["correct"] for row in rows) else 1
+    return report(rows, options.repeats, options.json)
 
 
 def _options() -> argparse.Namespace:

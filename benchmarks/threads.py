@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import hashlib
-import json
-import os
 import statistics
 import sys
 import time
@@ -24,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import schemas
-from benchmarks.documents import document
+from benchmarks.documents import report
 from benchmarks.fleet.hosts import METRICS, generate
 from consumer_prediction.folding import Folded, FoldingPool, Piece
 from consumer_prediction.outgoing import Encoder, SchemaIds
@@ -197,12 +195,7 @@ def main() -> int:
     for detector in options.detectors:
         log = Log(detector, options.hosts, options.days, options.partitions)
         rows += measure(log, options.threads, options.repeats, options.batch)
-    for row in rows:
-        print(json.dumps(row))
-    if options.json:
-        found = document(rows, options.repeats, os.getloadavg()[0])
-        options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    return 0 if all(row["correct"] for row in rows) else 1
+    return report(rows, options.repeats, options.json)
 
 
 def _options() -> argparse.Namespace:

@@ -147,10 +147,9 @@ def incidents(
         f"SELECT count(*) FROM incidents WHERE {where}",  # noqa: S608 - values are parameters
         given,
     ).fetchone()
+    chosen = f"SELECT document FROM incidents WHERE {where}"  # noqa: S608 - values are parameters
     rows = db.execute(
-        f"SELECT document FROM incidents WHERE {where} ORDER BY {_ORDERS[wanted.order]}"  # noqa: S608
-        " LIMIT ? OFFSET ?",
-        [*given, limit, offset],
+        f"{chosen} ORDER BY {_ORDERS[wanted.order]} LIMIT ? OFFSET ?", [*given, limit, offset]
     )
     return total, [listed(json.loads(document)) for (document,) in rows]
 

@@ -27,7 +27,7 @@ from shared.ensemble.kernels.layout import (
     VIEW_NAMES,
     WEEK,
 )
-from shared.ensemble.kernels.season import bin_of, near_of, newest_day
+from shared.ensemble.kernels.season.season_memory import bin_of, near_of, newest_day
 from shared.events import State
 from shared.kernels.units import DAY_MS
 from shared.scoring.alarms import scope_of, way_of

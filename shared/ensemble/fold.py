@@ -384,7 +384,7 @@ def _interrupt(
         place = min(interruption.row, len(inputs.time_ms) - 1)
         row = Row(place, 0, interruption.name, int(inputs.time_ms[place]), 0, 0.0, 0.0)
         unused = np.zeros(len(slots), np.bool_)
-        metrics = Reported(state.metrics, slots, columns, unused, len(slots))
+        metrics = Reported(state.metrics, slots, columns, unused, np.zeros(0), len(slots))
         threshold = float(params.threshold * entity["threshold"])
         events, _, _ = output.room()
         output.keep(close_episodes(entity, metrics, row, interruption.reason, threshold, events))

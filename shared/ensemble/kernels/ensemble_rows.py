@@ -162,7 +162,7 @@ def _reported(slots: Array, order: Array, metrics: Record, work: Work) -> Report
             work.slots[n] = slots[column]
             work.columns[n] = column
             n += 1
-    return Reported(metrics, work.slots, work.columns, work.judged, n)
+    return Reported(metrics, work.slots, work.columns, work.judged, work.ratios, n)
 
 
 @step
@@ -254,7 +254,7 @@ def _write_event_ratios(
     """Write the largest ratio of each metric, and its view, to a row's events."""
     for k in range(first, end):
         for j in range(reported.n):
-            out.ratios[k, reported.columns[j]] = work.ratios[j] / e["return_level"]
+            out.ratios[k, reported.columns[j]] = reported.ratios[j] / e["return_level"]
             out.views[k, reported.columns[j]] = work.views[j]
 
 
@@ -275,7 +275,7 @@ def _write_verdict(
     """
     params, verdict = config.params, out.rows[row.place]
     name_episode(e, reported, verdict)
-    write_cells(e, reported, work.ratios, params, verdict, out.cells[row.place])
+    write_cells(e, reported, params, verdict, out.cells[row.place])
     if ratios.ready or ratios.joint > 0.0 or ratios.known:
         joint = ratios.joint if config.settings.joint else 0.0
         write_score(verdict, e, ratios.top, joint, own_score, params)
@@ -319,12 +319,12 @@ def _fold_new_row(
         joint = _combine(e, reported, now, watched, config, work)
     rarity = _rarity(e, reported, row.place, given, config, out)
     known = follow_trained(e, rarity, now, params, settings.use)
-    top, place, ready = largest_ratio(reported, params, work.ratios, work.views)
+    top, place, ready = largest_ratio(reported, params, work.views)
     if judged and watched:
         today = bound(top, e["return_level"], e["maxima_n"])
         e["daily_maximum"] = max(e["daily_maximum"], today)
     if judged and excuse_new_kind(reported, now.local_ms // DAY_MS, now.local_ms - now.time_ms):
-        top, place, ready = largest_ratio(reported, params, work.ratios, work.views)
+        top, place, ready = largest_ratio(reported, params, work.views)
         joint = 0.0
     ratios = Ratios(judged, known, ready, joint, top, place)
     _follow_budget(e, now, ratios, config)

@@ -24,7 +24,7 @@ from shared.ensemble.kernels.layout import (
     Settings,
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE
-from shared.ensemble.kernels.season import SCRATCH
+from shared.ensemble.kernels.season.extremes import SCRATCH
 from shared.kernels.trained.trained_rows import TRAINED_MODEL, TrainedModel
 from shared.kernels.wire import group
 
@@ -170,5 +170,5 @@ OUTPUTS = group(
 )  # fmt: skip
 WORK = from_dtype(WORK_DTYPE)
 SCRATCHES = group(Scratch, WORK[::1], _F8S, _I8S, _I8S, _B1[::1], _B1[::1], _F8S, types.uint8[::1])
-REPORTED_METRICS = group(Reported, METRIC[::1], _I8S, _I8S, _B1[::1], _I8)
+REPORTED_METRICS = group(Reported, METRIC[::1], _I8S, _I8S, _B1[::1], _F8S, _I8)
 ROW = group(Row, _I8, _I8, _I8, _I8, _I8, _F8, _F8)

@@ -37,7 +37,7 @@ from shared.ensemble.kernels.course.scale import (
     robust_scale,
 )
 from shared.ensemble.kernels.layout import BIN_MS, BINS, METRIC_DTYPE, EnsembleParams
-from shared.ensemble.kernels.season import write
+from shared.ensemble.kernels.season.season_memory import write
 from shared.kernels.units import DAY_MS
 from tests.reference import absence, calibration, neighbours, novelty
 from tests.support.episodes import SLOW

@@ -21,7 +21,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.interval import span_of
 from shared.ensemble.kernels.metric.warm_up import judge_cold
 from shared.ensemble.kernels.outputs import CLOSED, EVENT_DTYPE
-from shared.ensemble.kernels.season import near_of, write
+from shared.ensemble.kernels.season.season_memory import near_of, write
 from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.reference import season as slow_season
 from tests.support.episodes import SLOW, judge, needs_speed, series

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.ensemble.kernels.season import is_new_kind
+from shared.ensemble.kernels.season.season_memory import is_new_kind
 from tests.support.episodes import count, is_found, judge, needs_speed
 from tests.support.noise import DAY_MS, FAMILIES, HOUR_MS, MONDAY_MS, between, clock, days_of, noise
 

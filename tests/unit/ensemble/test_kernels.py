@@ -33,16 +33,9 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.metric.interval import follow_interval
 from shared.ensemble.kernels.return_levels import bound, push, return_level
-from shared.ensemble.kernels.season import (
-    digest,
-    extremes,
-    near_of,
-    newest_day,
-    read,
-    recurring,
-    width_of,
-    write,
-)
+from shared.ensemble.kernels.season.digest import digest
+from shared.ensemble.kernels.season.extremes import EXTREMES, extremes, recurring
+from shared.ensemble.kernels.season.season_memory import near_of, newest_day, read, width_of, write
 from shared.kernels.clock import is_weekend
 from tests.reference import episodes as slow
 from tests.reference import season as slow_season
@@ -135,14 +128,14 @@ def test_a_ring_keeps_the_newest_days():
 # --- season ---------------------------------------------------------------------------------------
 
 
-def remembered(seed, days=40, bins=12, step=1):
-    """A memory and its dictionary: some days of some bins are missing."""
+def remembered(seed, days=40, bins=12, step=1, share=0.8):
+    """A memory and its dictionary: some days of some bins are missing, none with a share of 1."""
     rng = np.random.default_rng(seed)
     states, memory = np.zeros(1, METRIC_DTYPE), {}
     first = 20_000 + seed % 7
     for day in range(first, first + days):
         for bin_ in range(0, bins * step, step):
-            if rng.random() < 0.8:
+            if rng.random() < share:
                 x = float(np.float16(rng.normal(3, 2)))
                 write_first(states, bin_, day, x)
                 memory[day, bin_] = x
@@ -179,6 +172,18 @@ def read_first(states, bin_, day):
     return read(states[0], bin_, day)
 
 
+HISTORIES = st.sampled_from(
+    [
+        {},
+        {"share": 1.0},
+        {"share": 1.0, "days": 9},
+        {"share": 1.0, "days": 23},
+        {"share": 1.0, "days": 1},
+    ]
+)
+"""Histories with gaps and without, which are read in different ways."""
+
+
 @njit
 def digest_first(states, bin_, day, at, tmp):
     digest(states[0], bin_, day, at, tmp)
@@ -190,9 +195,15 @@ def extremes_first(states, day, bin_, high, low):
 
 
 @settings(max_examples=3 if SLOW else 25)
-@given(st.integers(0, 99), st.integers(0, 11), st.sampled_from([0, KIND, WEEK]), st.integers(0, 9))
-def test_a_digest_equals_the_dictionary(seed, bin_, season, ahead):
-    states, memory, day = remembered(seed)
+@given(
+    st.integers(0, 99),
+    st.integers(0, 11),
+    st.sampled_from([0, KIND, WEEK]),
+    st.integers(-1, 9),
+    HISTORIES,
+)
+def test_a_digest_equals_the_dictionary(seed, bin_, season, ahead, history):
+    states, memory, day = remembered(seed, **history)
     day += ahead
     states["season"] = season
     digest_first(states, bin_, day, 2, np.zeros(400))
@@ -211,16 +222,17 @@ def _kept(states, bin_):
 
 
 @settings(max_examples=3 if SLOW else 25)
-@given(st.integers(0, 99), st.integers(0, 11))
-def test_extremes_equal_the_dictionary(seed, bin_):
-    states, memory, day = remembered(seed)
+@given(st.integers(0, 99), st.integers(0, 11), st.integers(-1, 1), HISTORIES)
+def test_extremes_equal_the_dictionary(seed, bin_, ahead, history):
+    states, memory, day = remembered(seed, **history)
+    day += ahead
     states["width"] = 1
-    high, low = np.zeros(DAYS), np.zeros(DAYS)
+    high, low = np.zeros(EXTREMES), np.zeros(EXTREMES)
     found = extremes_first(states, day, bin_, high, low)
     kept = {(d, b): x for (d, b), x in memory.items() if d >= _kept(states, b)}
     top, bottom = slow_season.extremes(kept, bin_, day, near_of(1))
-    np.testing.assert_array_equal(high, top)
-    np.testing.assert_array_equal(low, bottom)
+    np.testing.assert_array_equal(high[:DAYS], top)
+    np.testing.assert_array_equal(low[:DAYS], bottom)
     assert found == (~np.isnan(top)).sum()
 
 
@@ -338,7 +350,7 @@ def test_the_joint_view_is_the_kth_largest_size_of_the_metrics_that_are_ready(n,
     metrics["live_ms"], metrics["samples"] = np.where(ready, 3.0 * DAY_MS, 1.0 * DAY_MS), 600
     entities["joint_levels"] = [2.0, 3.0, 4.0]
     places = np.arange(n)
-    reported = Reported(metrics, places, places, here, n)
+    reported = Reported(metrics, places, places, here, np.zeros(n), n)
     found = join_first(entities, reported, EnsembleParams(), np.zeros(n))
     sizes = [np.where(here & ready, x, np.nan) for x in (jumps, off, means)]
     levels = (2.0, 3.0, 4.0)

@@ -46,7 +46,7 @@ def surge(left_over: float, hour: float):
     metrics["ratio"][2, CROSS] = hour
     metrics["episodes"]["state"][0, FAST_UP] = REPORTED
     here = np.ones(3, np.bool_)
-    of = Reported(metrics, np.arange(3), np.arange(3), here, 3)
+    of = Reported(metrics, np.arange(3), np.arange(3), here, np.zeros(3), 3)
     return entity, of
 
 

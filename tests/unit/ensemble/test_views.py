@@ -33,8 +33,8 @@ TOY = layout.ALL_VIEWS - 1
 others = sample.judge_sample
 
 
-def judge_sample(m, judged, fades, params, v, tmp):
-    others(m, judged, fades, params, v, tmp)
+def judge_sample(m, judged, fades, use, params, v, tmp):
+    others(m, judged, fades, use, params, v, tmp)
     v[TOY] = 100.0 if judged.value == 77.0 else 0.1
 
 

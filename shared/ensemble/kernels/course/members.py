@@ -45,7 +45,7 @@ from shared.ensemble.kernels.course.scale import (
     robust_scale,
 )
 from shared.ensemble.kernels.layout import BIN_MS, EnsembleParams
-from shared.ensemble.kernels.season import width_of
+from shared.ensemble.kernels.season.season_memory import width_of
 from shared.kernels.units import DAY_MS
 
 MEASURE = 150

@@ -24,7 +24,7 @@ from shared.ensemble.kernels.course.course_layout import (
 )
 from shared.ensemble.kernels.course.scale import LIMIT, deadband
 from shared.ensemble.kernels.layout import BIN_MS, BINS, DAYS
-from shared.ensemble.kernels.season import newest_day
+from shared.ensemble.kernels.season.season_memory import newest_day
 from shared.kernels.units import DAY_MS
 
 FIRST_ROW = SHIFTS * COLUMNS

@@ -120,7 +120,7 @@ def _follow_metrics(
                 at += 1
                 count_opening(e, row.time_ms, 1.0)
             continue
-        at, mine, largest = follow_metric(m, j, column, row, gate, params, events, at)
+        at, mine, largest = follow_metric(reported, j, row, gate, params, events, at)
         if mine.ratio > best.ratio:
             best = mine
         if (settings.use >> COURSE) & 1:

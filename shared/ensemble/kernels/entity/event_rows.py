@@ -46,7 +46,7 @@ from shared.ensemble.kernels.metric.interval import FASTEST_MS, span_of
 from shared.ensemble.kernels.metric.local_views import LEAST_CHANGE
 from shared.ensemble.kernels.metric.relearning import moved_ms
 from shared.ensemble.kernels.outputs import CLOSED, OPEN
-from shared.ensemble.kernels.season import near_of, read
+from shared.ensemble.kernels.season.season_memory import near_of, read
 from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 
 RESOLUTION = 2.0**-10

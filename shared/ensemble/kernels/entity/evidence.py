@@ -36,6 +36,9 @@ FIRST_OF, BEHIND = (
 )
 """Places that hold all views of a kind."""
 
+MEAN_COUNTS = 0.99
+"""Most that a mean counts, as a share of the level, while the newest value is usual again."""
+
 KIND_OF = np.array([FAST, FAST, SLOW, SLOW, SHAPELESS, PATTERN])
 """Kinds of views that speak for each of a metric's episodes."""
 
@@ -71,7 +74,7 @@ def evidence(m: Record, key: int, level: float) -> tuple[float, int]:
         x: float = np.float64(m["ratio"][v])
         x = abs(x) if kind == SHAPELESS else sign * x
         if kind == FAST and IS_MEAN[v] and usual_again:
-            x = min(x, 0.99 * level)
+            x = min(x, MEAN_COUNTS * level)
         if x > top:
             top, view = x, v
     if kind == PATTERN or (top > 0.0 and not HAS_LEVEL[view]):

@@ -40,7 +40,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.late_value import judge_late
 from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.outputs import OPEN
-from shared.ensemble.kernels.season import bin_of
+from shared.ensemble.kernels.season.season_memory import bin_of
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS
 

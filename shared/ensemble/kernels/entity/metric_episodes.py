@@ -25,8 +25,8 @@ from shared.ensemble.kernels.entity.episode import (
     start_episode,
 )
 from shared.ensemble.kernels.entity.event_rows import About, describe, measure_of, write_event
-from shared.ensemble.kernels.entity.evidence import evidence
-from shared.ensemble.kernels.entity.row import Gate, Row, decode_value
+from shared.ensemble.kernels.entity.evidence import MEAN_COUNTS, evidence
+from shared.ensemble.kernels.entity.row import Gate, Reported, Row, decode_value
 from shared.ensemble.kernels.fades import spread_span
 from shared.ensemble.kernels.layout import (
     COURSE,
@@ -170,10 +170,26 @@ def _may_open(
 
 
 @njit(cache=True, error_model="numpy")
+def _is_quiet(m: Record, ratio: float, gate: Gate) -> bool:
+    """Whether nothing opens, lasts or ends: no episode is open, and no view comes near its level.
+
+    ratio : largest one of any view but the course, over levels alone
+
+    So little is no mean that counts less while the newest value is usual again, and the largest
+    quotient is the quotient of the largest, unless a view has no level.
+    """
+    if not ratio < MEAN_COUNTS * min(gate.level, 1.0) or m["ratio"][STUCK] != 0.0:
+        return False
+    open_ = 0
+    for key in range(HOURLY):
+        open_ += 1 if m["episodes"][key]["state"] > 0 else 0
+    return open_ == 0
+
+
+@njit(cache=True, error_model="numpy")
 def follow_metric(
-    m: Record,
+    reported: Reported,
     place: int,
-    column: int,
     row: Row,
     gate: Gate,
     params: EnsembleParams,
@@ -184,7 +200,11 @@ def follow_metric(
 
     returns : events written so far, what would open, largest ratio to the threshold alone
     """
+    m, column = reported.metrics[reported.slots[place]], reported.columns[place]
     best, largest = Opening(0.0, -1, -1, 0), 0.0
+    ratio = reported.ratios[place]
+    if _is_quiet(m, ratio, gate):
+        return at, best, ratio / gate.level * gate.threshold
     for key in range(HOURLY):
         ratio, view = evidence(m, key, gate.level)
         largest = max(largest, ratio * gate.threshold)

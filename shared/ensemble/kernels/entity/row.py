@@ -38,12 +38,15 @@ class Reported(NamedTuple):
     slots   : int64 (>= n,)  of the entity's metrics
     columns : int64 (>= n,)
     judged  : bool (>= n,)   whether the row made a sample of it that was judged
+    ratios  : float64 (>= n,) largest ratio of any view but the course to its level, NaN = not
+              judged; ``largest_ratio`` writes them
     """
 
     metrics: Record
     slots: Array
     columns: Array
     judged: Array
+    ratios: Floats
     n: int
 
 

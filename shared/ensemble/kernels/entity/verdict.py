@@ -36,7 +36,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.deviation import beyond_range
 from shared.ensemble.kernels.metric.warm_up import is_ready, time_left_ms, warmup_share
 from shared.ensemble.kernels.outputs import WORSE
-from shared.ensemble.kernels.season import first_day_of, is_new_kind
+from shared.ensemble.kernels.season.season_memory import first_day_of, is_new_kind
 from shared.ensemble.kernels.views import column as column_of
 from shared.kernels.units import MINUTE_MS
 
@@ -49,17 +49,18 @@ BY_TIME_OF_DAY = np.isin(
 
 @njit(cache=True, error_model="numpy")
 def largest_ratio(
-    reported: Reported, params: EnsembleParams, ratios: Floats, views: Array
+    reported: Reported, params: EnsembleParams, views: Array
 ) -> tuple[float, int, bool]:
     """Return the largest ratio of a row's metrics, its place, and whether any is ready.
 
-    ratios, views : float64 (>= n,), uint8 (>= n,)  out: of each metric, and the view that has it
+    reported : its ratios are written
+    views    : uint8 (>= n,)  out, the view that has each
     """
     top, place, ready = 0.0, -1, False
     for j in range(reported.n):
         m = reported.metrics[reported.slots[j]]
         ready = ready or is_ready(m, params)
-        ratios[j] = math.nan
+        reported.ratios[j] = math.nan
         views[j] = 0
         if not reported.judged[j]:
             continue
@@ -69,7 +70,7 @@ def largest_ratio(
             if q > mine:
                 mine = q
                 views[j] = view
-        ratios[j] = mine
+        reported.ratios[j] = mine
         if mine > top:
             top, place = mine, j
     return top, place, ready
@@ -173,7 +174,6 @@ def clear_row(out: Record, cells: Record, params: EnsembleParams) -> None:
 def write_cells(
     e: Record,
     reported: Reported,
-    ratios: Floats,
     params: EnsembleParams,
     out: Record,
     cells: Record,
@@ -190,7 +190,7 @@ def write_cells(
             cell["lower"] = expected - np.float64(m["return_level"][VALUE, 1]) * half
             cell["upper"] = expected + np.float64(m["return_level"][VALUE, 0]) * half
         if reported.judged[j] and is_ready(m, params):
-            cell["metric_severity"] = severity_of(ratios[j] / (level * params.threshold))
+            cell["metric_severity"] = severity_of(reported.ratios[j] / (level * params.threshold))
         if m["samples"] > 0:
             warm = min(warm, warmup_share(m, params))
             left = max(left, time_left_ms(m, params))

@@ -23,14 +23,14 @@ from shared.ensemble.kernels.layout import (
     SEASONS,
     EnsembleParams,
 )
-from shared.ensemble.kernels.season import (
+from shared.ensemble.kernels.season.extremes import (
     belongs,
     days_of,
     extremes,
     extremes_of,
-    near_of,
     recurring,
 )
+from shared.ensemble.kernels.season.season_memory import near_of
 from shared.kernels.clock import is_weekend
 
 LARGEST_DEVIATION = 1e4

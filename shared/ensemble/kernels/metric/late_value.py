@@ -28,7 +28,9 @@ from shared.ensemble.kernels.metric.deviation import (
     spread_in_force,
     spread_of,
 )
-from shared.ensemble.kernels.season import HIGH_AT, bin_of, digest_ring, near_of, read, write
+from shared.ensemble.kernels.season.digest import digest_ring
+from shared.ensemble.kernels.season.extremes import HIGH_AT
+from shared.ensemble.kernels.season.season_memory import bin_of, near_of, read, write
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS
 

@@ -25,7 +25,7 @@ from shared.ensemble.kernels.layout import (
     SEASONS,
     EnsembleParams,
 )
-from shared.ensemble.kernels.season import newest_day
+from shared.ensemble.kernels.season.season_memory import newest_day
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS, HOUR_MS
 

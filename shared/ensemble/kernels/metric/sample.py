@@ -67,7 +67,8 @@ from shared.ensemble.kernels.metric.local_views import (
 from shared.ensemble.kernels.metric.relearning import accept_change, recode
 from shared.ensemble.kernels.metric.view_levels import compare_with_levels, follow_tail
 from shared.ensemble.kernels.metric.warm_up import judge_cold
-from shared.ensemble.kernels.season import bin_of, near_of, turn, width_of, write
+from shared.ensemble.kernels.season.digest import turn
+from shared.ensemble.kernels.season.season_memory import bin_of, near_of, width_of, write
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS, HOUR_MS
 
@@ -213,7 +214,7 @@ def fold_sample(
     sample = Sample(t, hour, value, _coded(m, value), near, turned)
     judged = not math.isnan(m["baselines"][ALL, near]) and m["scale"] > 0.0
     if judged:
-        judge_sample(m, sample, fades, params, v, tmp)
+        judge_sample(m, sample, fades, settings.use, params, v, tmp)
     elif m["scale"] > 0.0 or first:
         _keep_newest(m, value, sample.x)
     follow_range(m, value, sample.x)
@@ -328,13 +329,15 @@ def judge_sample(
     m: Record,
     sample: Sample,
     fades: Floats,
+    use: int,
     params: EnsembleParams,
     v: Floats,
     tmp: Floats,
 ) -> None:
     """Write what each view sees of a sample, and learn it.
 
-    v : float64 (ALL_VIEWS,)  out, in spreads
+    use : views that may alarm, a bit each; what is missing is looked for by none but its own
+    v   : float64 (ALL_VIEWS,)  out, in spreads
     """
     x, near = sample.x, sample.near
     season = season_at(m, near)
@@ -353,7 +356,7 @@ def judge_sample(
     _follow_hour(m, sample, season, abs(x - usual) / max(remembered, floor), fades)
     _follow_means(m, z, fades, v)
     v[LEVEL] = clip(level / max(m["daily"], 0.5 * typical), 1e3) if m["levels_n"] >= 2 else 0.0
-    if sample.turned:
+    if sample.turned and (use >> MISSED) & 1:
         judge_missing(m, spread, fades[INTERVAL], tmp)
     v[MISSED] = clip(m["missed"], 1e3)
     m["near_jump"] = 0.0

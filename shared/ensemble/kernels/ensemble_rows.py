@@ -37,6 +37,7 @@ from shared.ensemble.kernels.entity.verdict import (
     write_cells,
     write_score,
 )
+from shared.ensemble.kernels.fetching import Ahead, fetch_entity, fetch_head
 from shared.ensemble.kernels.fold_arguments import (
     CONFIG,
     INPUTS,
@@ -192,21 +193,43 @@ def _fold_late_row(
 
 
 @step
-def _fold_values(reported: Reported, values: Floats, row: Row, config: Config, work: Work) -> bool:
+def _next_slot(given: Inputs, place: int) -> int:
+    """Return the slot of the first metric of the next row, -1 where there is none."""
+    if place + 1 >= given.slots.shape[0] or given.slots.shape[1] == 0:
+        return -1
+    slot: int = given.slots[place + 1, given.order[0]]
+    return slot
+
+
+@step
+def _fold_values(
+    reported: Reported, values: Floats, row: Row, config: Config, work: Work, next_slot: int
+) -> bool:
     """Fold the values of a row, each into its metric; return whether any was judged.
 
-    values : float64 (M,)
-    work   : judged and relevant are written
+    values    : float64 (M,)
+    work      : judged and relevant are written
+    next_slot : of the first metric of the row that comes next, -1 = none
     """
     judged = False
     for j in range(reported.n):
         column = reported.columns[j]
         m, x = reported.metrics[reported.slots[j]], values[column]
+        following = reported.slots[j + 1] if j + 1 < reported.n else next_slot
+        ahead = Ahead(reported.metrics, following)
+        fetch_head(ahead, row.local_ms)
         work.judged[j] = work.relevant[j] = False
         if math.isnan(x):
             continue
         work.judged[j] = fold_value(
-            m, row.time_ms, row.local_ms, bounded(x), config.settings, config.params, work.metric
+            m,
+            row.time_ms,
+            row.local_ms,
+            bounded(x),
+            config.settings,
+            config.params,
+            work.metric,
+            ahead,
         )
         work.relevant[j] = work.judged[j] and apply_limits(m, config.limits[column])
         judged = judged or work.judged[j]
@@ -311,7 +334,8 @@ def _fold_new_row(
     """Fold a row that is newer than its entity's others; return the events written so far."""
     settings, params = config.settings, config.params
     now = follow_clock(e, row)
-    judged = _fold_values(reported, given.values[row.place], now, config, work)
+    next_slot = _next_slot(given, row.place)
+    judged = _fold_values(reported, given.values[row.place], now, config, work, next_slot)
     watched = e["live_ms"] > WATCHED_MS
     _close_day(e, now.local_ms, watched, reported.n, params, work.metric.tmp)
     joint = 0.0
@@ -349,6 +373,8 @@ def _fold_row(
     work: Work,
 ) -> int:
     """Fold one row and judge it; return the events written so far."""
+    if place + 1 < given.entity.shape[0]:
+        fetch_entity(state.entities, int(given.entity[place + 1]), given.slots.shape[1])
     t, values, mark = given.time_ms[place], given.values[place], given.marks[place]
     entity = int(given.entity[place])
     e, verdict = state.entities[entity], out.rows[place]

@@ -26,6 +26,7 @@ from shared.ensemble.kernels.fades import (
     OF_SHARE,
     write_fades,
 )
+from shared.ensemble.kernels.fetching import Ahead, fetch_course
 from shared.ensemble.kernels.layout import (
     ALL,
     ALL_VIEWS,
@@ -180,9 +181,11 @@ def fold_sample(
     settings: Settings,
     params: EnsembleParams,
     work: MetricWork,
+    ahead: Ahead,
 ) -> bool:
     """Judge and learn one sample.
 
+    ahead   : its course is read ahead where this one's is folded
     returns : whether it could be judged
     """
     tmp, v, fades = work.tmp, work.seen, work.fades
@@ -213,6 +216,8 @@ def fold_sample(
     hour = int(local_ms // HOUR_MS) % 24
     sample = Sample(t, hour, value, _coded(m, value), near, turned)
     judged = not math.isnan(m["baselines"][ALL, near]) and m["scale"] > 0.0
+    if (settings.use >> COURSE) & 1:
+        fetch_course(ahead, 0)
     if judged:
         judge_sample(m, sample, fades, settings.use, params, v, tmp)
     elif m["scale"] > 0.0 or first:
@@ -220,6 +225,7 @@ def fold_sample(
     follow_range(m, value, sample.x)
     _remember(m, sample.x, day, bin_)
     if (settings.use >> COURSE) & 1:
+        fetch_course(ahead, 1)
         fold_course(m, t, local_ms, value, settings.warmup, params, work.course)
     m["last"] = value
     m["sample_ms"] = t

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.fetching import Ahead
 from shared.ensemble.kernels.layout import (
     EnsembleParams,
     Settings,
@@ -61,6 +62,7 @@ def fold_value(
     settings: Settings,
     params: EnsembleParams,
     work: MetricWork,
+    ahead: Ahead,
 ) -> bool:
     """Fold one finite value in order of time.
 
@@ -104,4 +106,6 @@ def fold_value(
         if m["samples"] > 0 and t - m["sample_ms"] < min(0.5 * m["interval_ms"], 60_000.0):
             m["crowded"] = int(local_ms // DAY_MS) + 1
             return False
-    return fold_sample(m, sample_ms, sample_ms + (local_ms - t), value, settings, params, work)
+    return fold_sample(
+        m, sample_ms, sample_ms + (local_ms - t), value, settings, params, work, ahead
+    )

@@ -13,6 +13,7 @@ from typing import Any, Literal, TextIO
 
 from shared.errors import ConfigError
 from shared.incidents.incident_topic import decoded, newest_records
+from shared.incidents.similar import episodes_of, nearest, question_of, similar_document
 from shared.kafka import Reader
 from shared.operations.telemetry import line
 from shared.registry import Registry
@@ -46,7 +47,7 @@ def list_incidents(
 def show_incident(
     settings: Settings, incident_id: str, *, as_json: bool, out: TextIO | None = None
 ) -> None:
-    """Print one incident with its episodes.
+    """Print one incident with its episodes, and similar past ones.
 
     incident_id : or its beginning, if no other has the same
     raises      : ConfigError for an unknown or ambiguous id; TransportError, TopicMismatch
@@ -60,8 +61,18 @@ def show_incident(
         many = f"{len(found)} incidents of {topic} begin with it; write more of it"
         none = f"{topic} has no such incident; `lapwing incidents list --state all` shows all"
         raise ConfigError(f"incident {incident_id!r}: {many if found else none}")
-    text = to_json(found[0]) if as_json else "\n".join(to_page(found[0]))
+    record = dict(found[0]) | {"similar": similar_to(found[0], records)}
+    text = to_json(record) if as_json else "\n".join(to_page(record))
     (out or sys.stdout).write(text + "\n")
+
+
+def similar_to(record: Record, records: Mapping[str, Record]) -> list[dict[str, Any]]:
+    """Return the past episodes of other incidents that resemble the one that opened an incident."""
+    question = question_of(record)
+    if question is None:
+        return []
+    near = nearest(question, episodes_of(records))
+    return [similar_document(one, records[one.episode.incident_id]) for one in near]
 
 
 def follow_incidents(
@@ -125,9 +136,11 @@ def _with_times(record: Record) -> dict[str, Any]:
     shown: dict[str, Any] = {
         name: iso(value) if name in _TIMES and value is not None else value
         for name, value in record.items()
+        if name != "embedding"
     }
-    if "episodes" in shown:
-        shown["episodes"] = [_with_times(episode) for episode in shown["episodes"]]
+    for name in ("episodes", "similar"):
+        if name in shown:
+            shown[name] = [_with_times(episode) for episode in shown[name]]
     return shown
 
 
@@ -173,4 +186,18 @@ def to_page(record: Record) -> list[str]:
         lines.append(f"    {minute(episode['start'])} to {until}{because}  {subject}")
         lines.append(f"      {episode['reason']}")
         lines.append(f"      lapwing explain {episode['episode_id']}")
+    return [*lines, "  similar past ones", *_similar_lines(record["similar"])]
+
+
+def _similar_lines(similar: list[dict[str, Any]]) -> list[str]:
+    if not similar:
+        return ["    none that is kept"]
+    lines = []
+    for one in similar:
+        ended = "open" if one["end"] is None else f"{one['closed_because']} after"
+        took = "" if one["end"] is None else f" {duration(one['end'] - one['start'])}"
+        subject = f"{one['entity']} {one['metric'] or ''}".strip()
+        lines.append(f"    {minute(one['start'])}  {one['likeness']}: {subject}, {ended}{took}")
+        lines.append(f"      {one['reason']}")
+        lines.append(f"      lapwing incidents show {one['incident_id'][:12]}")
     return lines

@@ -67,6 +67,21 @@ def test_one_is_shown_by_the_beginning_of_its_id(incidents):
     closed = shown(show_incident, "e1open", as_json=False)
     assert "closed after 1 h: recovered" in closed
     assert "reason 1 open" in closed
+    assert closed.endswith("  similar past ones\n    none that is kept\n")
+
+
+def test_similar_past_ones_are_shown_with_what_they_were(incidents):
+    text = shown(show_incident, "e12open", as_json=False)
+    assert text.endswith(
+        "  similar past ones\n"
+        "    2014-05-13 16:54  almost the same: web-1 cpu, recovered after 1 h\n"
+        "      reason 1 open\n"
+        "      lapwing incidents show e1open\n"
+    )
+    (similar,) = json.loads(shown(show_incident, "e12open", as_json=True))["similar"]
+    assert similar["incident_id"] == similar["episode_id"] == "e1open"
+    assert similar["distance"] == 0
+    assert similar["end"] == "2014-05-13T17:54:20.000Z"
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ WAYS: dict[str, Callable[[Sequence[Found]], Floats]] = {
 }
 
 
-@njit
+@njit("f8[:, ::1](f8[:, ::1], i8)")
 def warped(series: Floats, band: int) -> Floats:
     """Return distances by dynamic time warping within a Sakoe-Chiba band, squared."""
     n, width = series.shape
@@ -203,8 +203,8 @@ def warped(series: Floats, band: int) -> Floats:
 
 
 def _normalised(values: Floats) -> Floats:
-    spread = float(values.std())
-    return (values - values.mean()) / (spread or 1.0)
+    scaled: Floats = (values - values.mean()) / (float(values.std()) or 1.0)
+    return scaled
 
 
 def _euclidean(rows: Floats) -> Floats:

@@ -72,6 +72,7 @@ class Retention:
             (keep_ms,),
         )
         db.execute("DELETE FROM incident_entities WHERE incident NOT IN (SELECT id FROM incidents)")
+        db.execute("DELETE FROM embeddings WHERE incident NOT IN (SELECT id FROM incidents)")
         db.execute(
             "DELETE FROM dead_letters WHERE written_ms < (SELECT written_ms FROM dead_letters"
             " ORDER BY written_ms DESC LIMIT 1 OFFSET ?)",

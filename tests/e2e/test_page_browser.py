@@ -196,6 +196,22 @@ def test_a_new_anomaly_appears_without_a_reload_and_is_announced(site, page):
     )
 
 
+def test_similar_past_anomalies_are_listed_and_opened(site, page):
+    reason = "cpu of <i>x</i> was 98"
+    past, now = anomaly(50, entity=HOSTILE, reason=reason), anomaly(200, entity="web-00002")
+    site.write("anomalies", [past, now])
+    site.write("incidents", [incident([past], 2, end_row=80), incident([now])])
+    page.goto(f"{site.url}/anomaly/{now['event_id']}")
+    row = page.locator("section", has_text="Similar past anomalies").locator("a")
+    expect(row).to_have_count(1)
+    for text in (HOSTILE, reason, "almost the same; recovered after 2 h 30 min"):
+        expect(row).to_contain_text(text)
+    row.click()
+    expect(page).to_have_url(f"{site.url}/anomaly/{past['event_id']}")
+    expect(page.get_by_text("None of 2 episodes that are kept.")).to_be_visible()
+    assert page.evaluate("window.pwned") is None
+
+
 def test_hostile_names_are_shown_and_do_nothing(site, page):
     page.goto(site.url)
     expect(page.locator(".strip a")).to_contain_text(HOSTILE)

@@ -103,14 +103,21 @@ def test_incidents(site):
     shown = by("incident_id", site.get("/v1/incidents?limit=500")["incidents"])
     assert len(printed) == 2
     assert shown.keys() == printed.keys()
+    compared = 0
     for incident_id, document in printed.items():
         row = shown[incident_id]
         assert {name: document[name] for name in row} == row
         (whole,) = command(site, "incidents", "show", incident_id)
+        alike = site.get(f"/v1/anomalies/{incident_id}/similar")["similar"]
+        for one in alike:
+            assert one.pop("event_id") == one["episode_id"]
+        assert whole.pop("similar") == alike
+        compared += len(alike)
         page = site.get(f"/v1/incidents/{incident_id}")
         for episode in page["episodes"]:
             assert episode.pop("event_id") == episode["episode_id"]
         assert {name: page[name] for name in whole} == whole
+    assert compared == 1, "the later one resembles the earlier one"
     still_open = command(site, "incidents", "list", "--state", "open")
     assert len(still_open) == site.get("/v1/incidents?state=open")["total"] == 1
     assert site.get("/v1/entities")["fleet"]["open_incidents"] == 1

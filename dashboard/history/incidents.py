@@ -142,6 +142,23 @@ def write_activations(db: sqlite3.Connection, batch: Arrived) -> None:
         )
 
 
+def write_feedback(db: sqlite3.Connection, batch: Arrived) -> None:
+    """Write a batch's feedback: of each incident the newest, none where it was taken back."""
+    for record in batch.feedback:
+        if record["was"] is None:
+            db.execute("DELETE FROM feedback WHERE incident = ?", (record["incident_id"],))
+            continue
+        db.execute(
+            "REPLACE INTO feedback VALUES (?, ?)",
+            (record["incident_id"], json.dumps(record, ensure_ascii=False)),
+        )
+
+
+def forget_feedback(db: sqlite3.Connection) -> None:
+    """Delete all feedback, because its topic is another one now."""
+    db.execute("DELETE FROM feedback")
+
+
 # -- reading ---------------------------------------------------------------------------------------
 
 

@@ -54,11 +54,20 @@ def similar(db: sqlite3.Connection, episode_id: str, limit: int) -> Row:
         "incident_id": question.incident_id,
         "compared": len(past),
         "similar": [
-            {**similar_document(one, record), "event_id": _event_id(db, one.episode.episode_id)}
+            {
+                **similar_document(one, record, feedback_of(db, one.episode.incident_id)),
+                "event_id": _event_id(db, one.episode.episode_id),
+            }
             for one in nearest(question, past, limit)
             if (record := _record(db, one.episode.incident_id)) is not None
         ],
     }
+
+
+def feedback_of(db: sqlite3.Connection, incident_id: str) -> Row | None:
+    """Return what was said about an incident; None = nothing."""
+    row = db.execute("SELECT document FROM feedback WHERE incident = ?", (incident_id,)).fetchone()
+    return None if row is None else dict(json.loads(row[0]))
 
 
 def _record(db: sqlite3.Connection, incident: str) -> Row | None:

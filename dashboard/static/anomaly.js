@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { marksOf, metricChart } from "./chart.js";
 import { anomalyRow, command, legend, similarRow } from "./parts.js";
 import { anomalyUrl, entityUrl, h, incidentUrl, mark } from "./dom.js";
+import { feedbackSection } from "./feedback.js";
 import { count, duration, episodeText, moment, number, severityClass, utc } from "./format.js";
 
 const HOUR = 3_600_000;
@@ -12,6 +13,7 @@ const AFTER = 4 * HOUR;
 
 export function anomaly(root, page, id) {
   const plots = [];
+  const said = feedbackSection(page);
   const neighbours = { next: null, previous: null };
   let timer = null;
   let isClosed = false;
@@ -45,6 +47,7 @@ export function anomaly(root, page, id) {
     const title = event.kind === "anomaly" ? event.metric ?? "several metrics" : event.kind.replaceAll("_", " ");
     const keys = h("div", {}, legend());
     const charts = h("div");
+    const isTyping = said.isTyping();
     const alike = h("section");
     const earlier = h("div");
     root.replaceChildren(
@@ -57,9 +60,10 @@ export function anomaly(root, page, id) {
       h("p", { class: "sentence" }, event.reason, event.reason.endsWith(".") ? "" : "."),
       h("dl", { class: "numbers" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       keys, charts,
-      h("div", { class: "two" }, h("div", {}, shares(event), explain(event)), timeline(event), source(event)), alike, earlier);
+      h("div", { class: "two" }, h("div", {}, shares(event), explain(event)), timeline(event), source(event)), said.element, alike, earlier);
     window_(event, charts, keys, zoom, clockMs);
     similar(event, alike).catch(page.fail);
+    if (event.incident_id) said.load(event.incident_id, isTyping);
     before(event, earlier, clockMs);
   }
 

@@ -29,7 +29,7 @@ export function similarRow(one) {
   const ended = { start_ms: one.start, end_ms: one.end, closed_because: one.closed_because };
   return h("a", { href: one.event_id ? anomalyUrl(one.event_id) : incidentUrl(one.incident_id), "data-item": true },
     mark(one.severity_class), h("span", { class: "soft", title: utc(one.start) }, moment(one.start)),
-    h("span", {}, h("b", {}, `${one.entity} · ${one.metric ?? "several metrics"}`), " ", one.reason),
+    h("span", {}, h("b", {}, `${one.entity} · ${one.metric ?? "several metrics"}`), " ", one.was ? `(${one.was}${one.note ? `: ${one.note}` : ""}) ` : "", one.reason),
     h("span", { class: "soft", title: `distance ${one.distance}` }, `${one.likeness}; ${one.end === null ? "still open" : episodeText(ended)}`));
 }
 

@@ -132,10 +132,13 @@ def question_of(record: Mapping[str, Any], episode_id: str | None = None) -> Pas
     return next((one for one in own if episode_id in (None, one.episode_id)), None)
 
 
-def similar_document(found: Neighbour, record: Mapping[str, Any]) -> dict[str, Any]:
+def similar_document(
+    found: Neighbour, record: Mapping[str, Any], feedback: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return what is shown of a similar episode.
 
-    record : of its incident
+    record   : of its incident
+    feedback : on that incident; None = there is none
     """
     episode = next(
         one for one in record["episodes"] if one["episode_id"] == found.episode.episode_id
@@ -147,6 +150,8 @@ def similar_document(found: Neighbour, record: Mapping[str, Any]) -> dict[str, A
         "severity_class": severity_class(episode["severity"]).value,
         "distance": found.distance,
         "likeness": found.likeness,
+        "was": feedback and feedback["was"],
+        "note": feedback and feedback["note"],
     }
 
 

@@ -43,6 +43,7 @@ def broker() -> Iterator[EmbeddedBroker]:
         for data in (
             f"anomalies.{dataset}.events",
             f"anomalies.{dataset}.incidents",
+            f"anomalies.{dataset}.feedback",
             f"anomalies.{dataset}.unsent",
             f"models.{dataset}.activations",
         )

@@ -27,7 +27,9 @@ def incidents(monkeypatch):
     for offset, event in enumerate(events):
         apply(fold, offset, Row(BEGIN_MS, event))
     records = {key: one.record() for key, one in fold.incidents.items()}
-    monkeypatch.setattr(incident_list, "_all", lambda _: records)
+    monkeypatch.setattr(incident_list, "all_incidents", lambda _: records)
+    said = {"e1open": {"was": "real", "note": "disk full"}}
+    monkeypatch.setattr(incident_list, "all_feedback", lambda _: said)
     return records
 
 
@@ -55,7 +57,7 @@ def test_all_are_listed_as_json(incidents):
 
 
 def test_none_is_said(monkeypatch):
-    monkeypatch.setattr(incident_list, "_all", lambda _: {})
+    monkeypatch.setattr(incident_list, "all_incidents", lambda _: {})
     text = shown(list_incidents, state="open", limit=10, as_json=False)
     assert text == "no open incidents in anomalies.cloudwatch.incidents\n"
 
@@ -75,6 +77,7 @@ def test_similar_past_ones_are_shown_with_what_they_were(incidents):
     assert text.endswith(
         "  similar past ones\n"
         "    2014-05-13 16:54  almost the same: web-1 cpu, recovered after 1 h\n"
+        "      it was real: disk full\n"
         "      reason 1 open\n"
         "      lapwing incidents show e1open\n"
     )

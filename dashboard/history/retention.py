@@ -84,7 +84,7 @@ class Retention:
             (MINUTES_KEPT,),
         )
         self._make_room(db)
-        # ``execute`` would end the statement before its first page.
+        # ``execute`` frees one page only: findings/sqlite-vacuum-stops-at-once.sh
         db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     def _make_room(self, db: sqlite3.Connection) -> None:

@@ -128,7 +128,7 @@ export function anomaly(root, page, id) {
   async function similar(event, target) {
     const answer = await get(`/v1/anomalies/${encodeURIComponent(event.event_id)}/similar`);
     if (isClosed) return;
-    const none = answer.incident_id === null ? "Nothing to compare: only incidents written by `lapwing incidents` are." : `None of ${count(answer.compared)} episodes that are kept.`;
+    const none = answer.incident_id === null ? "Nothing to compare with: `lapwing incidents` has not written its incident, or the alarm names no metric." : `None of ${count(answer.compared)} episodes that are kept.`;
     target.replaceChildren(h("h2", {}, "Similar past anomalies"),
       answer.similar.length ? h("div", { class: "rows" }, answer.similar.map(similarRow)) : h("p", { class: "empty" }, none));
   }

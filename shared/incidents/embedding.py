@@ -18,6 +18,8 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from shared.events import Kind
+
 VIEWS = (
     "value", "two_rows", "quarter_hour", "hour", "four_hours", "jump", "missed", "level", "spread",
     "often", "stuck", "course", "combination", "trained", "joint",
@@ -41,7 +43,10 @@ _SIGN = {"up": 1.0, "down": -1.0}
 
 
 def embedding_of(record: Mapping[str, Any]) -> bytes:
-    """Return the features of an alarm, SIZE float32; empty where it names no contribution.
+    """Return the features of an alarm, SIZE float32; empty for other records.
+
+    An alarm without contributions, such as one with cold_start, counts as one by its metric in an
+    unnamed view; without a metric it has no embedding.
 
     record : decoded anomaly event; numbers that are not finite count as unknown
     """
@@ -50,6 +55,8 @@ def embedding_of(record: Mapping[str, Any]) -> bytes:
         for key, share in (record.get("attributions") or {}).items()
         if isinstance(share, int | float) and 0.0 < share <= 1.0
     }
+    if not shares and record.get("metric") and record.get("kind") == Kind.ANOMALY:
+        shares = {str(record["metric"]): 1.0}
     if not shares:
         return b""
     has_views = record.get("top_feature") in shares

@@ -16,14 +16,16 @@ def number(value: Any) -> float | None:
 
 
 def features_of(record: dict[str, Any]) -> list[float]:
-    """The features of an alarm, rounded to float32; empty where it names no contribution."""
+    """The features of an alarm, rounded to float32; empty where it names nothing."""
     names = [*VIEWS.split(), "other", *range(16), "direction", "breadth", "widths", "relative"]
     shares = {
         key: share for key, share in (record.get("attributions") or {}).items() if 0 < share <= 1
     }
+    with_views = record.get("top_feature") in shares
+    if not shares and record.get("kind") == "anomaly" and record.get("metric"):
+        shares[record["metric"]] = 1.0
     if not shares:
         return []
-    with_views = record.get("top_feature") in shares
     found: dict[Any, float] = dict.fromkeys(names, 0.0)
     metrics: dict[str, float] = {}
     for key, share in shares.items():

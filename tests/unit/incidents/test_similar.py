@@ -36,6 +36,8 @@ def alarms(draw):
     return {
         "attributions": shares,
         "top_feature": draw(st.sampled_from([*keys, "cpu.mean", None])),
+        "kind": draw(st.sampled_from(("anomaly", "episode_closed"))),
+        "metric": draw(st.sampled_from(("cpu", "time_of_day", None))),
         "direction": draw(st.sampled_from(("up", "down", None))),
         **{name: draw(NUMBERS) for name in ("value", "expected", "lower", "upper")},
     }
@@ -55,6 +57,13 @@ def test_extreme_values_give_finite_features(size):
     record = {"attributions": {"cpu.jump": 1.0}, "top_feature": "cpu.jump", "value": size}
     record |= {"expected": -size, "lower": -size, "upper": size}
     assert all(map(math.isfinite, to_list(embedding_of(record))))
+
+
+def test_an_alarm_without_contributions_counts_by_its_metric():
+    cold = {"kind": "anomaly", "metric": "cpu", "attributions": {}, "direction": "up"}
+    assert embedding_of(cold) != embedding_of(cold | {"metric": "disk"}) != b""
+    assert embedding_of(cold | {"metric": None}) == b""
+    assert embedding_of(cold | {"kind": "episode_closed"}) == b""
 
 
 def test_all_views_have_a_place():

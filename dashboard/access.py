@@ -114,13 +114,16 @@ def is_own_name(host: str, own: str) -> bool:
 def refusal_to_write(headers: Headers) -> JSONResponse | None:
     """Return why a request that may change something is not answered; None = it is.
 
-    A browser says where a request comes from; another site's is refused, whatever it knows. A
+    A browser says where a request comes from; another site's is refused, whatever it knows. Only
+    without TLS and localhost it says no more than the origin, which a proxy must not change then. A
     program such as curl says nothing. The size is checked before the body is read.
     """
-    site = headers.get("sec-fetch-site", "none")
-    origin = headers.get("origin")
-    is_own = origin is None or origin.partition("://")[2] == headers.get("host", "")
-    if site not in ("same-origin", "none") or not is_own:
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        is_own = site in ("same-origin", "none")
+    else:
+        is_own = origin is None or origin.partition("://")[2] == headers.get("host", "")
+    if not is_own:
         return problem(403, "a request from another site is refused")
     size = headers.get("content-length", "0" if "transfer-encoding" not in headers else "")
     if not size.isdecimal() or int(size[:20]) > MOST_BODY:

@@ -227,6 +227,11 @@ def to_page(record: Record) -> list[str]:
     return [*lines, "  similar past ones", *_similar_lines(record["similar"])]
 
 
+def printable(text: str) -> str:
+    """Return a text without what would control a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 def _similar_lines(similar: list[dict[str, Any]]) -> list[str]:
     if not similar:
         return ["    none that is kept"]
@@ -237,7 +242,8 @@ def _similar_lines(similar: list[dict[str, Any]]) -> list[str]:
         subject = f"{one['entity']} {one['metric'] or ''}".strip()
         lines.append(f"    {minute(one['start'])}  {one['likeness']}: {subject}, {ended}{took}")
         if one["was"]:
-            lines.append(f"      it was {one['was']}{': ' if one['note'] else ''}{one['note']}")
+            note = f": {printable(one['note'])}" if one["note"] else ""
+            lines.append(f"      it was {one['was']}{note}")
         lines.append(f"      {one['reason']}")
         lines.append(f"      lapwing incidents show {one['incident_id'][:12]}")
     return lines

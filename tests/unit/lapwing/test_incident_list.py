@@ -28,7 +28,7 @@ def incidents(monkeypatch):
         apply(fold, offset, Row(BEGIN_MS, event))
     records = {key: one.record() for key, one in fold.incidents.items()}
     monkeypatch.setattr(incident_list, "all_incidents", lambda _: records)
-    said = {"e1open": {"was": "real", "note": "disk full"}}
+    said = {"e1open": {"was": "real", "note": "disk\x1b[2J full"}}
     monkeypatch.setattr(incident_list, "all_feedback", lambda _: said)
     return records
 
@@ -77,7 +77,7 @@ def test_similar_past_ones_are_shown_with_what_they_were(incidents):
     assert text.endswith(
         "  similar past ones\n"
         "    2014-05-13 16:54  almost the same: web-1 cpu, recovered after 1 h\n"
-        "      it was real: disk full\n"
+        "      it was real: disk?[2J full\n"
         "      reason 1 open\n"
         "      lapwing incidents show e1open\n"
     )

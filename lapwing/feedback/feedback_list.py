@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dashboard.feedback_writer import FeedbackWriter
-from lapwing.incidents.incident_list import all_feedback, all_incidents, find_incident
+from lapwing.incidents.incident_list import (
+    all_feedback,
+    all_incidents,
+    find_incident,
+    printable,
+)
 from shared.errors import ConfigError, DataError
 from shared.incidents.feedback import Was, feedback_on, labels_text
 from shared.operations.telemetry import line
@@ -103,8 +108,8 @@ def to_line(record: Record) -> str:
     fields = {
         "incident": record["incident_id"][:12],
         "at": minute(record["written_at"]),
-        "by": record["author"] or None,
-        "note": record["note"] or None,
+        "by": printable(record["author"]) or None,
+        "note": printable(record["note"]) or None,
         "title": record["title"],
     }
     given = {name: value for name, value in fields.items() if value is not None}

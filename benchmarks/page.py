@@ -10,6 +10,9 @@ stream, and the processor time that the server took.
 Each request's own time is measured by one prober that asks five times a second, as one more page;
 the other pages only make load. Load of the machine by others is in the figures, so the load average
 is reported beside them.
+
+``--max-mb`` bounds the history as dashboard.max_mb does: with ``--rows 1000``, ten million points
+are written into it, and the largest size that the file had meanwhile is reported.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -29,9 +33,11 @@ import time
 import urllib.request
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
+from dashboard.history.queries import History
 from dashboard.history.results import Arrived
 from dashboard.history.retention import Retention
 from dashboard.history.store import Store
@@ -74,6 +80,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=5_000, help="score events a second; 0 = none")
     parser.add_argument("--subscribers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--max-mb", type=int, default=10_000, help="dashboard.max_mb")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -86,15 +93,23 @@ def main() -> int:
                 "kafka": {"security.protocol": "PLAINTEXT", **broker.client_settings},
                 "registry": {"url": registry.url},
                 "state_dir": folder,
-                "dashboard": {"port": free_port(), "max_clients": options.subscribers + 10},
+                "dashboard": {
+                    "port": free_port(),
+                    "max_clients": options.subscribers + 10,
+                    "max_mb": options.max_mb,
+                },
             },
             environ={},
         )
         ids = ensure(settings, schemas_only=True).checked().schemas
-        written_s = fill(settings, options.entities, options.rows)
+        written = fill(settings, options.entities, options.rows)
         server = stack.enter_context(running(settings, registry.url, broker.client_settings))
         figures = measure(settings, ids, options, server)
-    figures |= {"history_written_s": written_s, "load_average": os.getloadavg()[0]}
+        used = sum(file.stat().st_size for file in history_file(settings).parent.iterdir())
+    figures |= {
+        "history": written._asdict() | {"max_mb": options.max_mb, "mb_at_the_end": used / 1e6},
+        "load_average": os.getloadavg()[0],
+    }
     text = json.dumps(figures, indent=1)
     print(text)
     if options.json:
@@ -108,10 +123,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def fill(settings: Settings, entities: int, rows: int) -> float:
+class Written(NamedTuple):
+    """A history that was written.
+
+    points      : that were written; the bound of the size may keep fewer
+    most_mb     : largest size of the file and its log, looked at after each row of the fleet
+    most_rss_mb : largest resident memory of the process that wrote
+    """
+
+    points: int
+    kept: int
+    seconds: float
+    most_mb: float
+    most_rss_mb: float
+
+
+def fill(settings: Settings, entities: int, rows: int) -> Written:
     """Write the history of the fleet; every fiftieth entity has an open episode."""
     began_s = time.monotonic()
-    store = Store(history_file(settings), Retention(30, 10**10))
+    path, writer = history_file(settings), psutil.Process()
+    store = Store(path, Retention(30, settings.dashboard.max_mb * 1_000_000))
+    draws = random.Random(0)
+    most_mb = most_rss_mb = 0.0
     with closing(store):
         template = arrived("scores", [score(0)]).scores[0]
         metric = template["metrics"][0]
@@ -122,12 +155,15 @@ def fill(settings: Settings, entities: int, rows: int) -> float:
                     "entity": f"host-{number:05d}",
                     "event_time": START_MS + row * STEP_MS,
                     "source_offset": row,
-                    "metrics": [{**metric, "value": 10.0 + (row * 7 + number) % 13}],
+                    "metrics": [{**metric, "value": 10.0 + 4.0 * draws.random()}],
                 }
                 for number in range(entities)
             ]
             written = [1_700_000_000_000] * entities
             store.apply([Arrived("history", 0, row + 1, written, scores=events)])
+            size = sum(file.stat().st_size for file in path.parent.iterdir())
+            most_mb = max(most_mb, size / 1e6)
+            most_rss_mb = max(most_rss_mb, writer.memory_info().rss / 1e6)
         opened = [
             anomaly(
                 rows - 5,
@@ -138,7 +174,9 @@ def fill(settings: Settings, entities: int, rows: int) -> float:
             for number in range(0, entities, 50)
         ]
         store.apply([arrived("anomalies", opened)])
-    return time.monotonic() - began_s
+        store.seal()
+        kept = History(path, store).counts()["points"]
+    return Written(entities * rows, kept, time.monotonic() - began_s, most_mb, most_rss_mb)
 
 
 class running:  # noqa: N801 - a context manager that reads as a verb
@@ -155,6 +193,7 @@ class running:  # noqa: N801 - a context manager that reads as a verb
             "LAPWING_REGISTRY__URL": registry_url,
             "LAPWING_STATE_DIR": str(settings.state_dir),
             "LAPWING_DASHBOARD__MAX_CLIENTS": str(settings.dashboard.max_clients),
+            "LAPWING_DASHBOARD__MAX_MB": str(settings.dashboard.max_mb),
             "LAPWING_TELEMETRY__LOG_LEVEL": "warning",
         }
 

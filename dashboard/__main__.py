@@ -36,7 +36,7 @@ def dashboard(
     """Serve the page: what is anomalous now, why, and what it was like before.
 
     Reads the topics of scores, anomalies, incidents, activations and dead letters without a
-    consumer group, and the models folder. Writes nothing to Kafka. The history lies in a file in
+    consumer group, and the models folder. Writes only feedback. The history lies in a file in
     state_dir, and is rebuilt from the topics if it is lost.
     """
     flags = given(dashboard=given(host=host, port=port))

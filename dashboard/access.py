@@ -28,6 +28,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 OPEN_TO_ALL = ("/v1/session",)
+READING = ("GET", "HEAD")
+MOST_BODY = 16_384
 
 
 class Access:
@@ -58,7 +60,10 @@ class Access:
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refusal = self.refusal(scope["path"], Headers(scope=scope))
+        headers = Headers(scope=scope)
+        refusal = self.refusal(scope["path"], headers)
+        if refusal is None and scope["method"] not in READING:
+            refusal = refusal_to_write(headers)
         await (refusal or self.app)(scope, receive, send_with_headers)
 
     def refusal(self, path: str, headers: Headers) -> JSONResponse | None:
@@ -104,6 +109,26 @@ def is_own_name(host: str, own: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def refusal_to_write(headers: Headers) -> JSONResponse | None:
+    """Return why a request that may change something is not answered; None = it is.
+
+    A browser says where a request comes from; another site's is refused, whatever it knows. Only
+    without TLS and localhost it says no more than the origin, which a proxy must not change then. A
+    program such as curl says nothing. The size is checked before the body is read.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        is_own = site in ("same-origin", "none")
+    else:
+        is_own = origin is None or origin.partition("://")[2] == headers.get("host", "")
+    if not is_own:
+        return problem(403, "a request from another site is refused")
+    size = headers.get("content-length", "0" if "transfer-encoding" not in headers else "")
+    if not size.isdecimal() or int(size[:20]) > MOST_BODY:
+        return problem(413, f"the body needs a Content-Length of at most {MOST_BODY} bytes")
+    return None
 
 
 def _bearer(headers: Headers) -> str:

@@ -19,6 +19,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from dashboard.access import Access, problem
+from dashboard.feedback_writer import FeedbackWriter
 from dashboard.history.queries import History
 from dashboard.history.retention import Retention
 from dashboard.history.store import Store
@@ -26,6 +27,7 @@ from dashboard.hub import Hub
 from dashboard.intake import Intake
 from dashboard.model_reports import ModelReports
 from dashboard.routes.api import Pipeline, add_routes
+from dashboard.routes.api_feedback import Write, add_feedback
 from dashboard.routes.api_incidents import add_incidents, add_models
 from dashboard.routes.shared_answers import SharedAnswers
 from shared.errors import ConfigError
@@ -63,11 +65,17 @@ def history_file(settings: Settings) -> Path:
 
 
 def make_app(
-    settings: Settings, history: History, hub: Hub, pipeline: Pipeline, ready: Callable[[], str]
+    settings: Settings,
+    history: History,
+    hub: Hub,
+    pipeline: Pipeline,
+    ready: Callable[[], str],
+    write_feedback: Write | None = None,
 ) -> FastAPI:
     """Return the web application.
 
-    ready : why there is no current data; empty = there is
+    ready          : why there is no current data; empty = there is
+    write_feedback : None = into its topic
     """
     wanted = settings.dashboard
 
@@ -102,6 +110,8 @@ def make_app(
     add_routes(app, history, hub, pipeline, access, shared, (group, topic))
     add_incidents(app, history, shared)
     add_models(app, history, ModelReports(settings.models_dir), group, topic)
+    write = write_feedback or FeedbackWriter(settings).write
+    add_feedback(app, history, write, read_only=wanted.read_only)
     for route in PAGES:
         app.add_api_route(route, _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -22,6 +22,7 @@ from lapwing.commands.backtest import backtest
 from lapwing.commands.demo import demo
 from lapwing.commands.explain import explain
 from lapwing.commands.export import export
+from lapwing.commands.feedback import feedback_app
 from lapwing.commands.incidents import incidents_app
 from lapwing.commands.inspect import inspect
 from lapwing.commands.options import Json, example
@@ -49,6 +50,8 @@ topics_app = typer.Typer(
 app.add_typer(topics_app, name="topics")
 
 app.add_typer(incidents_app, name="incidents")
+
+app.add_typer(feedback_app, name="feedback")
 
 app.add_typer(dlq_app, name="dlq")
 

@@ -89,6 +89,7 @@ def result_subjects(settings: Settings) -> list[tuple[str, str, str]]:
         (f"{topics.anomalies}-value", schemas.ANOMALY_EVENT, FULL),
         (f"{topics.activations}-value", schemas.MODEL_ACTIVATION, FULL),
         (f"{topics.incidents}-value", schemas.INCIDENT, FULL),
+        (f"{topics.feedback}-value", schemas.FEEDBACK, FULL),
     ]
 
 
@@ -318,6 +319,7 @@ def describe(settings: Settings) -> list[TopicState]:
                 topics.anomalies,
                 topics.activations,
                 topics.incidents,
+                topics.feedback,
             )
         ],
     )

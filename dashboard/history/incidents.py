@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboard.history.results import Arrived
+from dashboard.history.similar import forget_embeddings, write_embeddings
 
 Row = Mapping[str, Any]
 
@@ -88,7 +89,9 @@ def write_incidents(db: sqlite3.Connection, batch: Arrived) -> list[Row]:
         db.execute("DELETE FROM incident_entities WHERE incident = ?", (incident,))
         if record["state"] == "deleted":
             db.execute("DELETE FROM incidents WHERE id = ?", (incident,))
+            forget_embeddings(db, incident)
             continue
+        write_embeddings(db, record)
         db.execute(
             "REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
@@ -98,7 +101,7 @@ def write_incidents(db: sqlite3.Connection, batch: Arrived) -> list[Row]:
                 record["severity_class"],
                 record["start"],
                 record["end"],
-                json.dumps(record, ensure_ascii=False),
+                json.dumps(_without_embeddings(record), ensure_ascii=False),
             ),
         )
         db.executemany(
@@ -113,6 +116,16 @@ def forget_incidents(db: sqlite3.Connection) -> None:
     """Delete all incidents, because their topic is another one now."""
     db.execute("DELETE FROM incidents")
     db.execute("DELETE FROM incident_entities")
+    db.execute("DELETE FROM embeddings")
+
+
+def _without_embeddings(record: Row) -> Row:
+    """Return what is shown of an incident; embeddings have a table of their own."""
+    shown = [
+        {name: value for name, value in episode.items() if name != "embedding"}
+        for episode in record["episodes"]
+    ]
+    return {**record, "episodes": shown}
 
 
 def write_activations(db: sqlite3.Connection, batch: Arrived) -> None:
@@ -127,6 +140,23 @@ def write_activations(db: sqlite3.Connection, batch: Arrived) -> None:
                 json.dumps(record, ensure_ascii=False),
             ),
         )
+
+
+def write_feedback(db: sqlite3.Connection, batch: Arrived) -> None:
+    """Write a batch's feedback: of each incident the newest, none where it was taken back."""
+    for record in batch.feedback:
+        if record["was"] is None:
+            db.execute("DELETE FROM feedback WHERE incident = ?", (record["incident_id"],))
+            continue
+        db.execute(
+            "REPLACE INTO feedback VALUES (?, ?)",
+            (record["incident_id"], json.dumps(record, ensure_ascii=False)),
+        )
+
+
+def forget_feedback(db: sqlite3.Connection) -> None:
+    """Delete all feedback, because its topic is another one now."""
+    db.execute("DELETE FROM feedback")
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -155,7 +185,7 @@ def incidents(
 
 
 def incident(db: sqlite3.Connection, incident_id: str) -> Row | None:
-    """Return one incident as it lies in the topic; None = not known.
+    """Return one incident as it lies in the topic, but for embeddings; None = not known.
 
     Each episode has ``event_id``: of the anomaly event that opened it, None = not in the history.
     """

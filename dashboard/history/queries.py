@@ -369,6 +369,13 @@ class History:
         )
         return dict(found) | {"records": [dict(other) for other in related]}
 
+    def episode_of(self, event_id: str) -> str | None:
+        """Return the episode of an event, the event's own id without one; None = not known."""
+        row = self.db.execute(
+            "SELECT coalesce(episode_id, event_id) FROM anomalies WHERE event_id = ?", (event_id,)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     # -- pipeline ----------------------------------------------------------------------------------
 
     def rates(self, minutes: int) -> list[Row]:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 from shared.batch import Batch
 from shared.encode.dead_letters import PREFIX, REASON
 from shared.encode.records import decode_records, schema_id_of
+from shared.incidents.feedback import complete
 from shared.kernels.units import MINUTE_MS
 
-Stream = Literal["scores", "anomalies", "dead_letters", "incidents", "activations"]
+Stream = Literal["scores", "anomalies", "dead_letters", "incidents", "activations", "feedback"]
 SHOWN_BYTES = 32
 
 
@@ -38,6 +39,7 @@ class Arrived:
     dead_letters: Sequence[Mapping[str, Any]] = ()
     incidents: Sequence[Mapping[str, Any]] = ()
     activations: Sequence[Mapping[str, Any]] = ()
+    feedback: Sequence[Mapping[str, Any]] = ()
     undecodable: Sequence[str] = ()
 
     def minutes(self) -> Mapping[int, int]:
@@ -58,6 +60,10 @@ def decode(batch: Batch, stream: Stream, schema: Callable[[int], str | None]) ->
             documents.append(_dead_letter(batch, row))
             continue
         value = batch.values[row]
+        if stream == "feedback" and not value:
+            key = batch.keys[row].decode("utf-8", "replace")
+            documents.append({"incident_id": key, "was": None})
+            continue
         if stream == "incidents" and not value:
             key = batch.keys[row].decode("utf-8", "replace")
             documents.append({"incident_id": key, "state": "deleted"})
@@ -131,6 +137,7 @@ _COMPLETE = {
     "anomalies": _anomaly,
     "incidents": _incident,
     "activations": _activation,
+    "feedback": complete,
 }
 
 

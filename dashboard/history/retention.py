@@ -19,8 +19,14 @@ MINUTES_KEPT = 7 * 24 * 60
 FREED_SHARE = 0.15
 """Share of blocks and anomalies that gives way each time the file is too large, oldest first."""
 
-FULL_SHARE = 0.9
-"""Share of the bound at which room is made, so that one round of writing still fits."""
+ROUND_BYTES = 48_000_000
+"""What is written until room is made again: the points of two tails, and the blocks of one."""
+
+LEAST_FREE, MOST_FREE = 0.1, 0.5
+"""Share of the bound that is left for the next round: as much as that needs, within these."""
+
+VACUUM_PAGES = 4_096
+"""Free pages that one round returns to the disk: as many as the log may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Retention:
             (keep_ms,),
         )
         db.execute("DELETE FROM incident_entities WHERE incident NOT IN (SELECT id FROM incidents)")
+        db.execute("DELETE FROM embeddings WHERE incident NOT IN (SELECT id FROM incidents)")
         db.execute(
             "DELETE FROM dead_letters WHERE written_ms < (SELECT written_ms FROM dead_letters"
             " ORDER BY written_ms DESC LIMIT 1 OFFSET ?)",
@@ -77,10 +84,12 @@ class Retention:
             (MINUTES_KEPT,),
         )
         self._make_room(db)
-        db.execute("PRAGMA incremental_vacuum")
+        # ``execute`` frees one page only: findings/sqlite-vacuum-stops-at-once.sh
+        db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     def _make_room(self, db: sqlite3.Connection) -> None:
-        while (size := self.size_bytes(db)) > FULL_SHARE * self.max_bytes:
+        free_bytes = min(max(ROUND_BYTES, LEAST_FREE * self.max_bytes), MOST_FREE * self.max_bytes)
+        while (size := self.size_bytes(db)) > self.max_bytes - free_bytes:
             removed = 0
             for table, column in (("blocks", "last_ms"), ("anomalies", "time_ms")):
                 (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608

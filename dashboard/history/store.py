@@ -22,7 +22,13 @@ import numpy.typing as npt
 import structlog
 
 from dashboard.history import points as forms
-from dashboard.history.incidents import forget_incidents, write_activations, write_incidents
+from dashboard.history.incidents import (
+    forget_feedback,
+    forget_incidents,
+    write_activations,
+    write_feedback,
+    write_incidents,
+)
 from dashboard.history.results import Arrived, Stream
 from dashboard.history.retention import Retention
 from dashboard.history.tables import open_for_writing, set_aside
@@ -151,6 +157,8 @@ class Store:
             self._db.execute("DELETE FROM offsets WHERE topic = ?", (topic,))
             if stream == "incidents":
                 forget_incidents(self._db)
+            if stream == "feedback":
+                forget_feedback(self._db)
 
     def apply(self, arrived: Sequence[Arrived]) -> Changes:
         """Write records and the offsets after them in one transaction.
@@ -169,7 +177,7 @@ class Store:
         if self._sealing is not None or self.tail_points >= self.seal_at:
             self._seal_some()
         changes.clock_ms = self.clock_ms
-        if any(batch.anomalies or batch.incidents or batch.activations for batch in arrived):
+        if any(len(batch.scores) < len(batch.written_ms) for batch in arrived):
             self.version += 1
         return changes
 
@@ -181,6 +189,7 @@ class Store:
             self._dead_letters(batch, changes)
             changes.incidents += write_incidents(self._db, batch)
             write_activations(self._db, batch)
+            write_feedback(self._db, batch)
             self._db.execute(
                 "REPLACE INTO offsets VALUES (?, ?, ?)",
                 (batch.topic, batch.partition, batch.next_offset),

@@ -15,7 +15,7 @@ from shared.errors import ConfigError
 
 log = structlog.get_logger()
 
-VERSION = 2
+VERSION = 3
 """Changes with the tables; a file of another version is rebuilt."""
 
 TABLES = """
@@ -60,6 +60,13 @@ CREATE INDEX incidents_by_start ON incidents (start_ms DESC, id);
 CREATE TABLE incident_entities (
   entity TEXT NOT NULL, incident TEXT NOT NULL, PRIMARY KEY (entity, incident)) WITHOUT ROWID;
 CREATE INDEX entities_of_incidents ON incident_entities (incident);
+CREATE TABLE embeddings (
+  episode TEXT PRIMARY KEY, incident TEXT NOT NULL, start_ms INTEGER NOT NULL,
+  features BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX embeddings_by_start ON embeddings (start_ms DESC, episode);
+CREATE INDEX embeddings_of_incidents ON embeddings (incident);
+CREATE TABLE feedback (
+  incident TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE activations (
   grp TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, document TEXT NOT NULL,
   PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;

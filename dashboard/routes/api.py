@@ -18,11 +18,13 @@ from dashboard.access import COOKIE, Access, problem
 from dashboard.history.budget import budget
 from dashboard.history.incidents import activations, counts, incident_of
 from dashboard.history.queries import AnomalyFilter, EntityFilter, History, Range
+from dashboard.history.similar import similar
 from dashboard.hub import Hub
 from dashboard.routes import parameters as given
 from dashboard.routes.answers import answer, refusal, refuse_parameters, unknown
 from dashboard.routes.shared_answers import SharedAnswers
 from shared.events import Kind, SeverityClass
+from shared.incidents.similar import SHOWN
 from shared.kernels.units import HOUR_MS
 
 DEFAULT_HOURS = 24
@@ -55,6 +57,7 @@ def add_routes(
     _add_session(app, access)
     _add_entities(app, history, shared)
     _add_anomalies(app, history, shared)
+    _add_similar(app, history, shared)
     _add_stream(app, hub)
 
     @app.get("/v1/pipeline", summary="Whether the results can be trusted")
@@ -204,6 +207,23 @@ def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> Non
         return answer(
             {**found, "incident_id": incident_of(history.db, episode) if episode else None}
         )
+
+
+def _add_similar(app: FastAPI, history: History, shared: SharedAnswers) -> None:
+    @app.get("/v1/anomalies/{event_id}/similar", summary="Similar past anomalies")
+    def list_similar(
+        event_id: Annotated[str, Path(pattern=given.EVENT_ID)],
+        limit: Annotated[int, Query(ge=1, le=20, description="Most rows in the answer.")] = SHOWN,
+    ) -> Response:
+        """Return earlier episodes of other incidents that looked alike when they opened."""
+        episode = history.episode_of(event_id)
+        if episode is None:
+            return unknown("event", event_id)
+
+        def find() -> Response:
+            return answer(similar(history.db, episode, limit))
+
+        return shared.get(("similar", episode, limit), find)
 
 
 def _add_stream(app: FastAPI, hub: Hub) -> None:

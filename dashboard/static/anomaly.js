@@ -2,9 +2,10 @@
 
 import { get } from "./api.js";
 import { marksOf, metricChart } from "./chart.js";
-import { anomalyRow, command, legend } from "./parts.js";
+import { anomalyRow, command, legend, similarRow } from "./parts.js";
 import { anomalyUrl, entityUrl, h, incidentUrl, mark } from "./dom.js";
-import { duration, episodeText, moment, number, severityClass, utc } from "./format.js";
+import { feedbackSection } from "./feedback.js";
+import { count, duration, episodeText, moment, number, severityClass, utc } from "./format.js";
 
 const HOUR = 3_600_000;
 const BEFORE = 12 * HOUR;
@@ -12,6 +13,7 @@ const AFTER = 4 * HOUR;
 
 export function anomaly(root, page, id) {
   const plots = [];
+  const said = feedbackSection(page);
   const neighbours = { next: null, previous: null };
   let timer = null;
   let isClosed = false;
@@ -45,6 +47,8 @@ export function anomaly(root, page, id) {
     const title = event.kind === "anomaly" ? event.metric ?? "several metrics" : event.kind.replaceAll("_", " ");
     const keys = h("div", {}, legend());
     const charts = h("div");
+    const isTyping = said.isTyping();
+    const alike = h("section");
     const earlier = h("div");
     root.replaceChildren(
       h("div", { class: "heading" }, mark(severity, event.severity_class ?? event.kind),
@@ -56,9 +60,11 @@ export function anomaly(root, page, id) {
       h("p", { class: "sentence" }, event.reason, event.reason.endsWith(".") ? "" : "."),
       h("dl", { class: "numbers" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       keys, charts,
-      h("div", { class: "two" }, h("div", {}, shares(event), explain(event)), timeline(event), source(event)), earlier);
+      h("div", { class: "two" }, h("div", {}, shares(event), explain(event)), timeline(event), source(event)), said.element, alike, earlier);
     window_(event, charts, keys, zoom, clockMs);
-    similar(event, earlier, clockMs);
+    similar(event, alike).catch(page.fail);
+    if (event.incident_id) said.load(event.incident_id, isTyping);
+    before(event, earlier, clockMs);
   }
 
   async function window_(event, charts, keys, zoom, clockMs) {
@@ -119,7 +125,15 @@ export function anomaly(root, page, id) {
     return h("section", {}, h("h2", {}, "Source"), h("dl", { class: "facts" }, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
   }
 
-  async function similar(event, target, clockMs) {
+  async function similar(event, target) {
+    const answer = await get(`/v1/anomalies/${encodeURIComponent(event.event_id)}/similar`);
+    if (isClosed) return;
+    const none = answer.incident_id === null ? "Nothing to compare with: `lapwing incidents` has not written its incident, or the alarm names no metric." : `None of ${count(answer.compared)} episodes that are kept.`;
+    target.replaceChildren(h("h2", {}, "Similar past anomalies"),
+      answer.similar.length ? h("div", { class: "rows" }, answer.similar.map(similarRow)) : h("p", { class: "empty" }, none));
+  }
+
+  async function before(event, target, clockMs) {
     const answer = await get("/v1/anomalies", { entity: event.entity, metric: event.metric, before: `${event.event_time}:${event.event_id}`, limit: 20 });
     const rows = answer.anomalies.filter((one) => one.phase === "open" && one.episode_id !== event.episode_id).slice(0, 5);
     target.replaceChildren(h("h2", {}, `Earlier on ${event.metric ?? "this entity"}`), rows.length ? h("div", { class: "rows" }, rows.map((one) => anomalyRow(one, clockMs, true))) : h("p", { class: "empty" }, "None in the history that is kept."));

@@ -35,8 +35,10 @@ export async function get(path, parameters = {}, signal = undefined) {
   return answerOf(response);
 }
 
-export async function signIn(token) {
-  const body = JSON.stringify({ token });
+export async function send(method, path, document = undefined) {
   const headers = { "Content-Type": "application/json" };
-  return answerOf(await fetch("/v1/session", { method: "POST", headers, body }));
+  const body = document === undefined ? undefined : JSON.stringify(document);
+  return answerOf(await fetch(path, { method, headers, body }));
 }
+
+export const signIn = (token) => send("POST", "/v1/session", { token });

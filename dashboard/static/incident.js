@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { metricChart } from "./chart.js";
 import { anomalyUrl, entityUrl, h, mark } from "./dom.js";
+import { feedbackSection } from "./feedback.js";
 import { legend } from "./parts.js";
 import { BECAUSE, duration, incidentText, moment, number, severityClass, utc } from "./format.js";
 
@@ -12,6 +13,7 @@ const LISTED = 12;
 const SOON_MS = 300;
 
 export function incident(root, page, id) {
+  const said = feedbackSection(page);
   const plots = [];
   let timer = null;
   let isClosed = false;
@@ -39,6 +41,7 @@ export function incident(root, page, id) {
     ];
     document.title = `${found.title} – Lapwing`;
     const charts = h("div");
+    const isTyping = said.isTyping();
     root.replaceChildren(
       h("div", { class: "heading" }, mark(found.severity_class), h("h1", {}, found.title),
         h("span", { class: "soft", title: utc(found.start) }, `since ${moment(found.start)}`)),
@@ -48,8 +51,10 @@ export function incident(root, page, id) {
         h("dt", {}, found.entity_count === 1 ? "entity" : `${found.entity_count} entities`), h("dd", {}, names(found.entities, (name) => h("a", { href: entityUrl(name) }, name))),
         h("dt", {}, found.metric_count === 1 ? "metric" : `${found.metric_count} metrics`), h("dd", {}, names(found.metrics, (name) => name) || "–"),
         h("dt", {}, "incident id"), h("dd", {}, found.incident_id)),
+      said.element,
       h("h2", {}, "Episodes"), timeline(found, clockMs),
       h("h2", {}, "The worst of it"), legend(), charts);
+    said.load(id, isTyping);
     worst(found, charts, clockMs);
   }
 

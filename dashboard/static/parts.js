@@ -24,6 +24,15 @@ export function anomalyRow(event, clockMs, isOfEntity) {
     h("span", { class: "soft" }, event.phase === "worse" ? "worse" : episodeText(event.episode, clockMs)));
 }
 
+// An earlier episode that looked alike: when, how similar, where, what it was, how it ended.
+export function similarRow(one) {
+  const ended = { start_ms: one.start, end_ms: one.end, closed_because: one.closed_because };
+  return h("a", { href: one.event_id ? anomalyUrl(one.event_id) : incidentUrl(one.incident_id), "data-item": true },
+    mark(one.severity_class), h("span", { class: "soft", title: utc(one.start) }, moment(one.start)),
+    h("span", {}, h("b", {}, `${one.entity} · ${one.metric ?? "several metrics"}`), " ", one.was ? `(${one.was}${one.note ? `: ${one.note}` : ""}) ` : "", one.reason),
+    h("span", { class: "soft", title: `distance ${one.distance}` }, `${one.likeness}; ${one.end === null ? "still open" : episodeText(ended)}`));
+}
+
 // What an incident is about, beyond its title: "3 entities, 5 metrics".
 export function extent(incident) {
   const parts = [[incident.entity_count, "entities"], [incident.metric_count, "metrics"]].filter(([size]) => size > 1);

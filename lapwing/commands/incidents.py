@@ -66,7 +66,7 @@ def show(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show one incident with its episodes and their reasons."""
+    """Show one incident with its episodes and their reasons, and similar past ones."""
     from lapwing.incidents.incident_list import show_incident
 
     show_incident(Overrides.of(context).load(), incident_id, as_json=as_json)

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TextIO
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, TopicMismatch
 from shared.incidents.incident_topic import decoded, newest_records
+from shared.incidents.similar import episodes_of, nearest, question_of, similar_document
 from shared.kafka import Reader
 from shared.operations.telemetry import line
 from shared.registry import Registry
@@ -32,7 +33,7 @@ def list_incidents(
     state  : open, closed or all
     raises : TransportError, TopicMismatch
     """
-    records = [one for one in _all(settings).values() if state in ("all", one["state"])]
+    records = [one for one in all_incidents(settings).values() if state in ("all", one["state"])]
     records.sort(key=lambda one: (one["start"], one["incident_id"]))
     target = out or sys.stdout
     for record in records[-limit:]:
@@ -46,22 +47,49 @@ def list_incidents(
 def show_incident(
     settings: Settings, incident_id: str, *, as_json: bool, out: TextIO | None = None
 ) -> None:
-    """Print one incident with its episodes.
+    """Print one incident with its episodes, and similar past ones.
 
     incident_id : or its beginning, if no other has the same
     raises      : ConfigError for an unknown or ambiguous id; TransportError, TopicMismatch
     """
-    records = _all(settings)
-    found = [one for one in records.values() if one["incident_id"].startswith(incident_id)]
-    if incident_id in records:
-        found = [records[incident_id]]
-    if not incident_id or len(found) != 1:
-        topic = settings.topics.incidents
-        many = f"{len(found)} incidents of {topic} begin with it; write more of it"
-        none = f"{topic} has no such incident; `lapwing incidents list --state all` shows all"
-        raise ConfigError(f"incident {incident_id!r}: {many if found else none}")
-    text = to_json(found[0]) if as_json else "\n".join(to_page(found[0]))
+    records = all_incidents(settings)
+    found = find_incident(settings, incident_id, records)
+    similar = similar_to(found, records, feedback_if_any(settings))
+    record = dict(found) | {"similar": similar}
+    text = to_json(record) if as_json else "\n".join(to_page(record))
     (out or sys.stdout).write(text + "\n")
+
+
+def find_incident(settings: Settings, incident_id: str, records: Mapping[str, Record]) -> Record:
+    """Return the incident of an id or of its beginning.
+
+    records : all incidents
+    raises  : ConfigError for an unknown or ambiguous id
+    """
+    if incident_id in records:
+        return records[incident_id]
+    found = [one for one in records.values() if one["incident_id"].startswith(incident_id)]
+    if incident_id and len(found) == 1:
+        return found[0]
+    topic = settings.topics.incidents
+    many = f"{len(found)} incidents of {topic} begin with it; write more of it"
+    none = f"{topic} has no such incident; `lapwing incidents list --state all` shows all"
+    raise ConfigError(f"incident {incident_id!r}: {many if found else none}")
+
+
+def similar_to(
+    record: Record, records: Mapping[str, Record], feedback: Mapping[str, Record]
+) -> list[dict[str, Any]]:
+    """Return the past episodes of other incidents that resemble the one that opened an incident."""
+    question = question_of(record)
+    if question is None:
+        return []
+    near = nearest(question, episodes_of(records))
+    incidents = [one.episode.incident_id for one in near]
+    return [
+        similar_document(one, records[incident], feedback.get(incident))
+        for one, incident in zip(near, incidents, strict=True)
+    ]
 
 
 def follow_incidents(
@@ -104,9 +132,30 @@ def follow_incidents(
     return shown
 
 
-def _all(settings: Settings) -> dict[str, Record]:
+def all_incidents(settings: Settings) -> dict[str, Record]:
+    """Return the newest record of each incident.
+
+    raises : TransportError, TopicMismatch
+    """
     batches = Reader(settings).read(settings.topics.incidents)
     return newest_records(batches, Registry(settings.registry).schema)
+
+
+def all_feedback(settings: Settings) -> dict[str, Record]:
+    """Return the newest feedback on each incident.
+
+    raises : TransportError; TopicMismatch where the topic is missing
+    """
+    batches = Reader(settings).read(settings.topics.feedback)
+    return newest_records(batches, Registry(settings.registry).schema)
+
+
+def feedback_if_any(settings: Settings) -> dict[str, Record]:
+    """Return the newest feedback on each incident; none where the topic is missing."""
+    try:
+        return all_feedback(settings)
+    except TopicMismatch:
+        return {}
 
 
 def _or_undecodable(value: bytes, schema: Callable[[int], str | None], offset: int) -> Record:
@@ -125,9 +174,11 @@ def _with_times(record: Record) -> dict[str, Any]:
     shown: dict[str, Any] = {
         name: iso(value) if name in _TIMES and value is not None else value
         for name, value in record.items()
+        if name != "embedding"
     }
-    if "episodes" in shown:
-        shown["episodes"] = [_with_times(episode) for episode in shown["episodes"]]
+    for name in ("episodes", "similar"):
+        if name in shown:
+            shown[name] = [_with_times(episode) for episode in shown[name]]
     return shown
 
 
@@ -173,4 +224,26 @@ def to_page(record: Record) -> list[str]:
         lines.append(f"    {minute(episode['start'])} to {until}{because}  {subject}")
         lines.append(f"      {episode['reason']}")
         lines.append(f"      lapwing explain {episode['episode_id']}")
+    return [*lines, "  similar past ones", *_similar_lines(record["similar"])]
+
+
+def printable(text: str) -> str:
+    """Return a text without what would control a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def _similar_lines(similar: list[dict[str, Any]]) -> list[str]:
+    if not similar:
+        return ["    none that is kept"]
+    lines = []
+    for one in similar:
+        ended = "open" if one["end"] is None else f"{one['closed_because']} after"
+        took = "" if one["end"] is None else f" {duration(one['end'] - one['start'])}"
+        subject = f"{one['entity']} {one['metric'] or ''}".strip()
+        lines.append(f"    {minute(one['start'])}  {one['likeness']}: {subject}, {ended}{took}")
+        if one["was"]:
+            note = f": {printable(one['note'])}" if one["note"] else ""
+            lines.append(f"      it was {one['was']}{note}")
+        lines.append(f"      {one['reason']}")
+        lines.append(f"      lapwing incidents show {one['incident_id'][:12]}")
     return lines

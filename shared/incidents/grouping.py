@@ -97,4 +97,5 @@ def merged(episode: Episode, news: Episode, *, is_opening: bool) -> Episode:
         severity=peak.severity,
         peak_time=peak.peak_time,
         peak_value=peak.peak_value,
+        embedding=opening.embedding,
     )

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from shared.events import severity_class
+from shared.incidents.embedding import of_list, to_list
 from shared.incidents.title import title_of
 
 MAX_METRICS = 12
@@ -53,6 +54,8 @@ class Episode:
     """One episode of an entity; the fields are those of ``IncidentEpisode`` in the schema.
 
     Times are ms since 1970 UTC, severity is 0 to 1.
+
+    embedding : what its opening record looked like; see ``embedding.py``
     """
 
     episode_id: str
@@ -68,6 +71,7 @@ class Episode:
     severity: float
     peak_time: int
     peak_value: float | None
+    embedding: bytes = b""
 
     @property
     def is_open(self) -> bool:
@@ -213,11 +217,12 @@ def _episode_record(episode: Episode) -> dict[str, Any]:
         "kind": episode.kind.value,
         "metrics": list(episode.metrics),
         "closed_because": None if because is None else because.value,
+        "embedding": to_list(episode.embedding),
     }
 
 
 def _episode(fields: Mapping[str, Any]) -> Episode:
-    names = Episode.__dataclass_fields__
+    names = Episode.__dataclass_fields__.keys() - {"embedding"}
     because = fields["closed_because"]
     return Episode(
         **{name: fields[name] for name in names}
@@ -225,5 +230,6 @@ def _episode(fields: Mapping[str, Any]) -> Episode:
             "kind": EpisodeKind(fields["kind"]),
             "metrics": tuple(fields["metrics"]),
             "closed_because": None if because is None else Ended(because),
+            "embedding": of_list(fields.get("embedding") or ()),  # earlier versions have none
         }
     )

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from shared.events import Kind, Phase
+from shared.incidents.embedding import embedding_of
 from shared.incidents.incident import MAX_METRICS, Ended, Episode, EpisodeKind
 
 STOPPED_SEVERITY = 0.7
@@ -154,6 +155,7 @@ def _episode(
         severity=min(1.0, max(0.0, _finite(severity) or 0.0)),
         peak_time=peak_time,
         peak_value=_finite(peak_value),
+        embedding=embedding_of(record),
     )
 
 

@@ -105,7 +105,8 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     Anomalies and dead letters are retained as long as the input, which explains them. Activations
     are retained without limit: compaction would delete those that an older snapshot needs.
     Incidents are compacted: the newest record of each is the state that their service continues
-    from. A dead letter may exceed the largest input record by its additional headers.
+    from. So is feedback. A dead letter may exceed the largest input record by its additional
+    headers.
     """
     topics = settings.topics
     as_input = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
@@ -123,6 +124,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(topics.anomalies, *one, as_input, "topics.anomalies"),
         TopicSpec(topics.activations, *one, forever, "topics.activations"),
         TopicSpec(topics.incidents, *one, incidents, "topics.incidents"),
+        TopicSpec(topics.feedback, *one, {"cleanup.policy": "compact"}, "topics.feedback"),
         TopicSpec(topics.unsent, *one, as_input, "topics.unsent"),
         TopicSpec(
             topics.dead_letters,

@@ -39,6 +39,7 @@ class TopicSettings(Section):
         "", description="topic of alarms and data-quality verdicts, with reasons"
     )
     incidents: str = Field("", description="topic of incidents, compacted; one record per change")
+    feedback: str = Field("", description="topic of what people say about incidents, compacted")
     unsent: str = Field("", description="topic of notices that could not be sent, with reasons")
     activations: str = Field(
         "", description="topic with the model and settings of each partition, by offset"
@@ -70,6 +71,7 @@ class TopicSettings(Section):
             ("scores", "metrics.{}.scores"),
             ("anomalies", "anomalies.{}.events"),
             ("incidents", "anomalies.{}.incidents"),
+            ("feedback", "anomalies.{}.feedback"),
             ("unsent", "anomalies.{}.unsent"),
             ("activations", "models.{}.activations"),
         ):
@@ -189,6 +191,9 @@ class DashboardSettings(Section):
         "",
         pattern=r"^([!-~]{16,256})?$",
         description="token that page and API ask for, 16 to 256 printable characters; empty = none",
+    )
+    read_only: bool = Field(
+        False, description="refuse feedback on incidents; the page then only shows"
     )
     keep_days: float = Field(
         30, gt=0, le=3650, description="history of each entity, by its own event time"

@@ -17,6 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from dashboard.history.queries import History
+from dashboard.history.results import Arrived
 from dashboard.history.retention import Retention
 from dashboard.history.store import Store
 from dashboard.hub import Hub
@@ -68,7 +69,7 @@ class Site:
         self.store = Store(history_file(settings), Retention(30, 10**9))
         self.hub = Hub(50)
         history = History(self.store.path, self.store)
-        app = make_app(settings, history, self.hub, lambda: PIPELINE, lambda: "")
+        app = make_app(settings, history, self.hub, lambda: PIPELINE, lambda: "", self.say)
         self.listener = socket.create_server(("127.0.0.1", port))
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -85,6 +86,11 @@ class Site:
     def write(self, stream, records):
         self.written += len(records)
         self.hub.publish(self.store.apply([arrived(stream, records, self.written)]))
+
+    def say(self, incident_id, record):
+        """Write feedback, as it comes back from its topic."""
+        said = record or {"incident_id": incident_id, "was": None}
+        self.store.apply([Arrived("feedback", 0, 0, [0], feedback=[said])])
 
     def close(self):
         self.server.should_exit = True
@@ -194,6 +200,45 @@ def test_a_new_anomaly_appears_without_a_reload_and_is_announced(site, page):
     expect(page.locator("#announce")).to_have_text(
         "New critical anomaly on web-00001: a new one came"
     )
+
+
+def test_similar_past_anomalies_are_listed_and_opened(site, page):
+    reason = "cpu of <i>x</i> was 98"
+    past, now = anomaly(50, entity=HOSTILE, reason=reason), anomaly(200, entity="web-00002")
+    site.write("anomalies", [past, now])
+    site.write("incidents", [incident([past], 2, end_row=80), incident([now])])
+    page.goto(f"{site.url}/anomaly/{now['event_id']}")
+    row = page.locator("section", has_text="Similar past anomalies").locator("a")
+    expect(row).to_have_count(1)
+    for text in (HOSTILE, reason, "almost the same; recovered after 2 h 30 min"):
+        expect(row).to_contain_text(text)
+    row.click()
+    expect(page).to_have_url(f"{site.url}/anomaly/{past['event_id']}")
+    expect(page.get_by_text("None of 2 episodes that are kept.")).to_be_visible()
+    assert page.evaluate("window.pwned") is None
+
+
+def test_feedback_is_given_kept_while_typing_and_taken_back(site, page):
+    event = anomaly(200, entity="web-00002")
+    site.write("anomalies", [event])
+    site.write("incidents", [incident([event])])
+    page.goto(f"{site.url}/incident/{event['event_id']}")
+    expect(page.get_by_text("Nobody has said yet")).to_be_visible()
+    page.get_by_label("Note").press_sequentially("<b>load", delay=5)
+    site.write("incidents", [incident([event], 2, end_row=250)])
+    expect(page.locator(".numbers")).to_contain_text("recovered")
+    page.keyboard.type(" test</b>")
+    page.get_by_role("button", name="It was noise").click()
+    expect(page.get_by_role("status").filter(has_text="It was noise, said on")).to_be_visible()
+    page.goto(f"{site.url}/anomaly/{event['event_id']}")
+    expect(page.get_by_label("Note")).to_have_value("<b>load test</b>")
+    expect(page.get_by_role("button", name="It was noise")).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    found = Axe().run(page, options=WCAG_AA | {"iframes": False}).response
+    assert found["violations"] == []
+    page.get_by_role("button", name="Take back").click()
+    expect(page.get_by_text("Nobody has said yet")).to_be_visible()
 
 
 def test_hostile_names_are_shown_and_do_nothing(site, page):

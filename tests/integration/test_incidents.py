@@ -11,6 +11,7 @@ import pytest
 
 from lapwing.topics import ensure
 from shared.kafka import Admin
+from shared.labels import read_labels
 from tests.support.anomaly_logs import alarm
 from tests.support.incident_oracle import compared, publish
 from tests.support.receivers import receiver
@@ -78,6 +79,23 @@ def test_owner_standby_and_what_is_shown(stack: Stack) -> None:
     shown = stack.run("lapwing", "incidents", "show", "e0open")
     assert "web-0 and 2 more: cpu unusually high" in shown
     assert "closed after 1 h: recovered" in shown
+    check_feedback(stack)
+
+
+def check_feedback(stack: Stack) -> None:
+    """Feedback is kept by the topic, shown where it helps, and read by training."""
+    stack.run("lapwing", "feedback", "add", "e0open", "--was", "noise")
+    stack.run("lapwing", "feedback", "add", "e0open", "--was", "real", "--note", "disk full")
+    (given,) = stack.run("lapwing", "feedback", "list", "--json").splitlines()
+    assert (json.loads(given)["was"], json.loads(given)["note"]) == ("real", "disk full")
+    similar = stack.run("lapwing", "incidents", "show", "e9open")
+    assert "it was real: disk full" in similar
+    labels = Path(stack.environ["LAPWING_STATE_DIR"]).parent / "labels.json"
+    assert "3 windows" in stack.run("lapwing", "feedback", "export", str(labels))
+    windows = read_labels(labels.read_text("utf-8"), "labels.json")
+    assert sorted(windows) == ["web-0", "web-1", "web-2"]
+    stack.run("lapwing", "feedback", "undo", "e0open")
+    assert "no feedback" in stack.run("lapwing", "feedback", "list")
 
 
 def test_notices_survive_a_kill(stack: Stack) -> None:

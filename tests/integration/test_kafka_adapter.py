@@ -121,7 +121,7 @@ def test_cluster_and_topic_are_identified(ready: Settings) -> None:
     admin = Admin(ready)
     assert admin.cluster_id()
     ids = {admin.topic_id(spec.name) for spec in topic_specs(ready)}
-    assert len(ids) == 7
+    assert len(ids) == 8
     assert all(len(one) >= 20 for one in ids)
     assert admin.topic_id(ready.topics.input) == Admin(ready).topic_id(ready.topics.input)
 

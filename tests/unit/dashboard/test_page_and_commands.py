@@ -14,6 +14,7 @@ from lapwing.embedded.registry import serve
 from shared.batch import Blob, Outgoing
 from shared.encode.dead_letters import PREFIX, REASON
 from shared.kafka import topic_specs
+from shared.labels import read_labels
 from shared.settings import Settings
 from tests.support.page_records import anomaly, closed, incident, score
 from tests.support.page_site import Site
@@ -103,14 +104,21 @@ def test_incidents(site):
     shown = by("incident_id", site.get("/v1/incidents?limit=500")["incidents"])
     assert len(printed) == 2
     assert shown.keys() == printed.keys()
+    compared = 0
     for incident_id, document in printed.items():
         row = shown[incident_id]
         assert {name: document[name] for name in row} == row
         (whole,) = command(site, "incidents", "show", incident_id)
+        alike = site.get(f"/v1/anomalies/{incident_id}/similar")["similar"]
+        for one in alike:
+            assert one.pop("event_id") == one["episode_id"]
+        assert whole.pop("similar") == alike
+        compared += len(alike)
         page = site.get(f"/v1/incidents/{incident_id}")
         for episode in page["episodes"]:
             assert episode.pop("event_id") == episode["episode_id"]
         assert {name: page[name] for name in whole} == whole
+    assert compared == 1, "the later one resembles the earlier one"
     still_open = command(site, "incidents", "list", "--state", "open")
     assert len(still_open) == site.get("/v1/incidents?state=open")["total"] == 1
     assert site.get("/v1/entities")["fleet"]["open_incidents"] == 1
@@ -137,3 +145,55 @@ def test_dead_letters(site):
     counts = {one["reason"]: one["count"] for one in shown}
     assert counts == {"not_avro": 2, "time_invalid": 1}
     assert counts == {one["reason"]: one["count"] for one in printed["reasons"]}
+
+
+def run_command(site, *words, code=0):
+    found = CliRunner(env=site.environ).invoke(app, list(words))
+    assert found.exit_code == code, found.output
+    return found
+
+
+def test_feedback(site, tmp_path):
+    """What is said on the page is listed by the command, and the other way round."""
+    by_title = by("entity", command(site, "incidents", "list", "--state", "all"))
+    on_page, by_command = by_title["db/1"]["incident_id"], by_title["web-1"]["incident_id"]
+    assert command(site, "feedback", "list") == []
+    said = site.post("/v1/feedback", {"incident_id": on_page, "was": "real", "note": "disk full"})
+    assert said["feedback"]["note"] == "disk full"
+    run_command(site, "feedback", "add", by_command[:31], "--was", "noise", "--by", "me")
+    path = f"/v1/feedback/{by_command}"
+    site.wait(path, lambda answer: answer["feedback"] is not None)
+    listed = by("incident_id", command(site, "feedback", "list"))
+    assert set(listed) == {on_page, by_command}
+    for incident_id, record in listed.items():
+        found = site.wait(
+            f"/v1/feedback/{incident_id}", lambda answer: answer["feedback"] is not None
+        )
+        assert plain_times(found["feedback"]) == plain_times(record)
+    labels = tmp_path / "labels.json"
+    run_command(site, "feedback", "export", str(labels))
+    windows = read_labels(labels.read_text("utf-8"), "labels")
+    assert [window.kind for window in windows["db/1"]] == ["real"]
+    run_command(site, "feedback", "undo", on_page)
+    site.wait(f"/v1/feedback/{on_page}", lambda answer: answer["feedback"] is None)
+    assert set(by("incident_id", command(site, "feedback", "list"))) == {by_command}
+    for words, why in (
+        (("add", "zz", "--was", "real"), "no such incident"),
+        (("add", on_page, "--was", "maybe"), "allowed are real, noise"),
+        (("add", on_page, "--was", "real", "--note", "x" * 1001), "at most 1000"),
+        (("undo", on_page), "feedback on 0 incidents"),
+        (("export", str(labels)), "none is marked real"),
+    ):
+        assert why in str(run_command(site, "feedback", *words, code=1).exception)
+
+
+def plain_times(record):
+    """Feedback with times as ms, whether they are text or not."""
+
+    def ms(value):
+        return time_ms(value) if isinstance(value, str) else value
+
+    windows = [
+        one | {"start": ms(one["start"]), "end": ms(one["end"])} for one in record["windows"]
+    ]
+    return record | {"written_at": ms(record["written_at"]), "windows": windows}

@@ -187,7 +187,12 @@ def test_the_interface_describes_itself(client):
     assert {"/v1/entities", "/v1/series", "/v1/anomalies", "/v1/pipeline", "/v1/stream"} <= set(
         paths
     )
-    assert all(set(methods) == {"get"} for path, methods in paths.items() if "session" not in path)
+    writing = {path: set(methods) - {"get"} for path, methods in paths.items()}
+    assert {path: methods for path, methods in writing.items() if methods} == {
+        "/v1/session": {"post"},
+        "/v1/feedback": {"post"},
+        "/v1/feedback/{incident_id}": {"delete"},
+    }
 
 
 # -- access ----------------------------------------------------------------------------------------

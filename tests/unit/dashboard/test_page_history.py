@@ -224,16 +224,29 @@ def test_age_is_by_each_entitys_own_clock(path):
 
 
 def test_the_size_stays_within_its_bound(path):
-    store = Store(path, Retention(keep_days=3650, max_bytes=400_000), seal_at=5_000)
+    store = Store(path, Retention(keep_days=3650, max_bytes=800_000), seal_at=5_000)
     generator = np.random.default_rng(1)
     for first in range(0, 40_000, 5_000):
         values = generator.normal(size=5_000)
         records = [score(first + n, value=float(value)) for n, value in enumerate(values)]
         store.apply([arrived("scores", records, first)])
-        assert store.size_bytes() <= 400_000
+        assert store.size_bytes() <= 800_000
+        assert path.stat().st_size <= 800_000
     chart = chart_of(History(path, store), 40_000, width=4000)
     assert chart["time_ms"][-1] == START_MS + 39_999 * STEP_MS
     assert 5_000 < chart["points"] < 40_000
+
+
+def test_what_is_forgotten_is_returned_to_the_disk(path):
+    store = Store(path, Retention(keep_days=1, max_bytes=10**9), seal_at=1)
+    values = np.random.default_rng(1).normal(size=20_000)
+    store.apply(
+        [arrived("scores", [score(n, value=float(value)) for n, value in enumerate(values)])]
+    )
+    store.apply([arrived("scores", [score(40_000)], 20_000)])
+    (free,) = History(path, store).db.execute("PRAGMA freelist_count").fetchone()
+    assert store.size_bytes() < 300_000
+    assert free == 0
 
 
 @pytest.mark.parametrize("damage", ["rubbish", "version", "cut"])

@@ -116,6 +116,47 @@ def test_one_incident_links_its_episodes_and_an_anomaly_its_incident(site):
     assert site.client.get(f"/v1/incidents/{'0' * 32}").status_code == 404
 
 
+def test_similar_past_anomalies_are_listed_the_nearest_first(site):
+    shares = {"cpu.jump": 1.0}
+    past = anomaly(10, entity="a", attributions=shares, top_feature="cpu.jump", direction="up")
+    mixed = {"cpu.jump": 0.5, "cpu.stuck": 0.5}
+    far = anomaly(12, entity=HOSTILE, attributions=mixed, top_feature="cpu.stuck")
+    later = past | anomaly(40, entity="b", attributions=shares, top_feature="cpu.jump")
+    event = anomaly(20, "b", attributions=shares, top_feature="cpu.jump", direction="up")
+    site.write("anomalies", [past, event])
+    site.write("incidents", [incident([past]), incident([far], 2, 15), incident([later])])
+    path = f"/v1/anomalies/{event['event_id']}/similar"
+    nothing = {"incident_id": None, "compared": 0, "similar": []}
+    assert site.get(path) == {"episode_id": event["event_id"], **nothing}, "of no incident yet"
+    site.write("incidents", [incident([event])])
+    found = site.get(path)
+    assert (found["compared"], found["incident_id"]) == (4, event["event_id"])
+    first, second = found["similar"]
+    assert (first["entity"], first["likeness"]) == ("a", "almost the same")
+    assert first["event_id"] == past["event_id"]
+    assert first["reason"] == past["reason"]
+    assert (second["entity"], second["event_id"], second["end"]) == (HOSTILE, None, far_end())
+    assert second["distance"] > first["distance"]
+    assert [one["entity"] for one in site.get(path, limit=1)["similar"]] == ["a"]
+    assert "embedding" not in str(site.get(f"/v1/incidents/{event['event_id']}"))
+    site.store.apply([deletion(past["event_id"])])
+    assert [one["entity"] for one in site.get(path)["similar"]] == [HOSTILE]
+    site.store.forget_offsets("incidents.topic", "incidents")
+    assert site.get(path, limit=3)["compared"] == 0
+
+
+def far_end():
+    return START_MS + 15 * STEP_MS
+
+
+def test_similar_ones_of_an_unknown_event_or_too_many_are_refused(site):
+    assert site.client.get(f"/v1/anomalies/{'0' * 32}/similar").status_code == 404
+    assert site.client.get("/v1/anomalies/unsafe/similar").status_code == 422
+    answer = site.client.get(f"/v1/anomalies/{'0' * 32}/similar", params={"limit": 21})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "limit"
+
+
 def test_the_fleet_counts_open_incidents(site):
     site.write("incidents", [incident([anomaly(1)]), incident([anomaly(2)], 2, 9)])
     fleet = site.get("/v1/entities")["fleet"]
@@ -137,6 +178,8 @@ def test_old_closed_incidents_are_forgotten_with_their_entities(tmp_path):
     site.store.seal()
     assert site.ids() == [anomaly(2)["event_id"]]
     (left,) = site.store._db.execute("SELECT count(*) FROM incident_entities").fetchone()
+    assert left == 1
+    (left,) = site.store._db.execute("SELECT count(*) FROM embeddings").fetchone()
     assert left == 1
 
 

@@ -253,11 +253,13 @@ def test_the_topics_are_those_of_the_contract() -> None:
         "anomalies.web.events": (1, 3),
         "models.web.activations": (1, 3),
         "anomalies.web.incidents": (1, 3),
+        "anomalies.web.feedback": (1, 3),
         "anomalies.web.unsent": (1, 3),
         "metrics.web.raw.dlq": (4, 3),
     }
     policies = {name: spec.config["cleanup.policy"] for name, spec in specs.items()}
-    assert policies.pop("anomalies.web.incidents") == "compact"
+    for compacted in ("incidents", "feedback"):
+        assert policies.pop(f"anomalies.web.{compacted}") == "compact"
     assert set(policies.values()) == {"delete"}
     assert specs["anomalies.web.incidents"].config["min.compaction.lag.ms"] == "604800000"
     assert specs["metrics.web.raw"].config["retention.ms"] == "172800000"

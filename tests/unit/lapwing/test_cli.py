@@ -38,6 +38,7 @@ COMMANDS = {
     "doctor",
     "explain",
     "export",
+    "feedback",
     "dlq",
     "inspect",
     "incidents",
@@ -90,6 +91,7 @@ def test_every_command_of_the_contract_and_no_other():
         *(("topics", name) for name in ("ensure", "describe")),
         ("data", "fetch"),
         *(("dlq", name) for name in ("list", "show", "replay")),
+        *(("feedback", name) for name in ("add", "undo", "list", "export")),
     ],
 )
 def test_every_command_has_help(command, monkeypatch, capsys):

@@ -43,6 +43,7 @@ def broker() -> Iterator[EmbeddedBroker]:
         for data in (
             f"anomalies.{dataset}.events",
             f"anomalies.{dataset}.incidents",
+            f"anomalies.{dataset}.feedback",
             f"anomalies.{dataset}.unsent",
             f"models.{dataset}.activations",
         )
@@ -146,7 +147,7 @@ def test_what_the_broker_cannot_do_is_said_at_once(broker: EmbeddedBroker) -> No
     given = settings(broker, "c")
     admin, began = Admin(given), time.monotonic()
     report = admin.ensure_topics(topic_specs(given))
-    assert (report.created, len(report.existing), report.compared) == ((), 7, False)
+    assert (report.created, len(report.existing), report.compared) == ((), 8, False)
     assert admin.topic_id(given.topics.input) == ""
     assert admin.cluster_id().startswith("mockCluster")
     with pytest.raises(TopicMismatch, match="the embedded broker has no topic new"):

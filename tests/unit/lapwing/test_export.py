@@ -43,6 +43,7 @@ EPISODE = {
     "severity": 0.7,
     "peak_time": 1_400_000_000_000,
     "peak_value": 9.5,
+    "embedding": [],
 }
 
 

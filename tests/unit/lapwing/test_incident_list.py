@@ -27,7 +27,9 @@ def incidents(monkeypatch):
     for offset, event in enumerate(events):
         apply(fold, offset, Row(BEGIN_MS, event))
     records = {key: one.record() for key, one in fold.incidents.items()}
-    monkeypatch.setattr(incident_list, "_all", lambda _: records)
+    monkeypatch.setattr(incident_list, "all_incidents", lambda _: records)
+    said = {"e1open": {"was": "real", "note": "disk\x1b[2J full"}}
+    monkeypatch.setattr(incident_list, "all_feedback", lambda _: said)
     return records
 
 
@@ -55,7 +57,7 @@ def test_all_are_listed_as_json(incidents):
 
 
 def test_none_is_said(monkeypatch):
-    monkeypatch.setattr(incident_list, "_all", lambda _: {})
+    monkeypatch.setattr(incident_list, "all_incidents", lambda _: {})
     text = shown(list_incidents, state="open", limit=10, as_json=False)
     assert text == "no open incidents in anomalies.cloudwatch.incidents\n"
 
@@ -67,6 +69,22 @@ def test_one_is_shown_by_the_beginning_of_its_id(incidents):
     closed = shown(show_incident, "e1open", as_json=False)
     assert "closed after 1 h: recovered" in closed
     assert "reason 1 open" in closed
+    assert closed.endswith("  similar past ones\n    none that is kept\n")
+
+
+def test_similar_past_ones_are_shown_with_what_they_were(incidents):
+    text = shown(show_incident, "e12open", as_json=False)
+    assert text.endswith(
+        "  similar past ones\n"
+        "    2014-05-13 16:54  almost the same: web-1 cpu, recovered after 1 h\n"
+        "      it was real: disk?[2J full\n"
+        "      reason 1 open\n"
+        "      lapwing incidents show e1open\n"
+    )
+    (similar,) = json.loads(shown(show_incident, "e12open", as_json=True))["similar"]
+    assert similar["incident_id"] == similar["episode_id"] == "e1open"
+    assert similar["distance"] == 0
+    assert similar["end"] == "2014-05-13T17:54:20.000Z"
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_ensure_makes_what_is_ours_and_nothing_else(
     settings: Settings, owner: SchemaRegistryClient
 ) -> None:
     done = topics.ensure(settings)
-    assert (len(done.created), done.refused, done.exit_code) == (7, {}, 0)
+    assert (len(done.created), done.refused, done.exit_code) == (8, {}, 0)
     assert sorted(done.schemas) == sorted(results(settings)) == owner.get_subjects()
     assert {owner.get_compatibility(subject) for subject in results(settings)} == {"FULL"}
     assert list(done.left_alone) == ["metrics.cloudwatch.raw-value"]
@@ -198,7 +198,7 @@ def test_without_a_registry_nothing_is_created(
     assert topics.ensure_all(away, schemas_only=False, as_json=False) > 0
     out, error = capsys.readouterr()
     assert "created   " not in out
-    assert out.count("missing   ") == 7
+    assert out.count("missing   ") == 8
     assert "refused   registry" in out
     assert says in error
 
@@ -232,7 +232,7 @@ def test_a_shorter_retention_comes_with_what_depends_on_it() -> None:
 def test_what_is_made_is_said(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert topics.ensure_all(settings, schemas_only=True, as_json=False) == 0
     out, error = capsys.readouterr()
-    assert (out.count(" has id "), error) == (4, "")
+    assert (out.count(" has id "), error) == (5, "")
     assert (
         "left      metrics.cloudwatch.raw-value: it belongs to the producer of the input; " in out
     )
@@ -253,7 +253,7 @@ def test_describe_shows_the_schemas_of_everybody(
     ]  # fmt: skip
     assert lines[0].split()[:4] == ["topic", "partitions", "offsets", "unread"]
     assert lines[-1].startswith("offsets: records, plus one marker")
-    assert sum("lapwing." in line and line.rstrip().endswith("FULL") for line in lines) == 4
+    assert sum("lapwing." in line and line.rstrip().endswith("FULL") for line in lines) == 5
     topics.describe_all(settings, as_json=True)
     rows = {row["topic"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["metrics.cloudwatch.raw"]["subject"]["versions"] == [1]
@@ -268,7 +268,7 @@ def test_describe_without_a_registry(
         Settings(registry=RegistrySettings(url="http://127.0.0.1:1")), as_json=False
     )
     out = capsys.readouterr().out
-    assert out.count("unknown") == 5
+    assert out.count("unknown") == 6
     assert out.count("http://127.0.0.1:1") == 1
 
 

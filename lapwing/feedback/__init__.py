@@ -1,0 +1,1 @@
+"""The commands that give, list, take back and export feedback on incidents."""

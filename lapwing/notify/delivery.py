@@ -28,6 +28,8 @@ REMEMBERED = 10_000
 """Delivered keys per target."""
 
 LOG_AGAIN_S = 60.0
+HOURS_CHECK_S = 10.0
+"""How often it is checked whether the receiver's hours have begun."""
 
 
 class Item(NamedTuple):
@@ -71,7 +73,8 @@ class Bucket:
 class Delivery:
     """Sends the notices of one target on a thread of its own.
 
-    done : gets what became of each notice
+    done    : gets what became of each notice
+    is_held : whether notices wait for the receiver's hours now
     """
 
     def __init__(
@@ -82,12 +85,14 @@ class Delivery:
         *,
         per_minute: float,
         give_up_after_s: float,
+        is_held: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._receiver = receiver
         self._done = done
         self._give_up_after_s = give_up_after_s
+        self._is_held = is_held
         self._clock = clock
         self._bucket = Bucket(per_minute, clock)
         self._items: deque[Item] = deque()
@@ -149,6 +154,10 @@ class Delivery:
             return ""
         began_s, pause_s, logged_s = self._clock(), FIRST_PAUSE_S, -LOG_AGAIN_S
         while True:
+            while self._is_held():
+                if not self._sleep(HOURS_CHECK_S, generation):
+                    return None
+                began_s = self._clock()
             while wait_s := self._bucket.wait_s():
                 if not self._sleep(wait_s, generation):
                     return None

@@ -15,9 +15,18 @@ from typing import Any
 import structlog
 
 from lapwing.notify.delivery import Delivery, Done, Item
+from lapwing.notify.progress import Progress
 from shared.batch import Batch, Position
 from shared.errors import ProducerFenced, TransportError
-from shared.notices.notice import Notice, NoticePhase, Route, Silence, is_silenced, notice_of
+from shared.notices.notice import (
+    Notice,
+    NoticePhase,
+    Route,
+    Silence,
+    Timing,
+    is_silenced,
+    notice_of,
+)
 from shared.operations.counters import NOTICES, NOTICES_WAITING, REBALANCES, Counters
 from shared.operations.retry import Outage
 from shared.ports import Source
@@ -28,7 +37,10 @@ MAX_RECORDS = 200
 POLL_S = 0.2
 PARTITION = 0
 MOST_WAITING = 5_000
-"""Notices in all queues from which on no more records are read."""
+"""Notices to one target that wait; with more, no further records are read."""
+
+MOST_HELD = 1_000
+"""Notices that wait for the hours of one target; further ones go to the topic of unsent ones."""
 
 REFRESH, AT_START = -1, -2
 """Offsets of notices that follow from no new record: sent again; open at the very first start."""
@@ -93,11 +105,9 @@ class NotifyLoop:
         self.outage = outage
         self.owns = False
         self._open: dict[str, Record] = {}
-        self._waiting: dict[tuple[str, str, int], int] = {}
+        self._progress = Progress(targets)
         self._unsent: list[Done] = []
         self._held: list[tuple[int, bytes, str]] = []
-        self._next = 0
-        self._committed = -1
         self._repeat_at_s = 0.0
 
     def run(self, should_stop: Callable[[], bool]) -> None:
@@ -156,19 +166,17 @@ class NotifyLoop:
         records, end = self.dependencies.read_state()
         self._open = {key: one for key, one in records.items() if one["state"] == "open"}
         position = committed[PARTITION]
+        self._progress.begin(position, start[PARTITION])
         if position is None:
             # The very first start: what is open is sent, what is over is history.
             for record in self._open.values():
                 self._queue(Notice(NoticePhase.OPEN, record), AT_START)
-            self._next = end
-        else:
-            self._next = max(position.offset, start[PARTITION])
-            self._committed = position.offset
+            self._progress.next = end
         self._repeat_at_s = self.dependencies.clock() if position else self._repeat_time_s()
         self.owns = True
         self.counters.add(REBALANCES, 1, "assigned")
-        log.info("incidents taken over", from_offset=self._next, open=len(self._open))
-        return {PARTITION: self._next}
+        log.info("incidents taken over", from_offset=self._progress.next, open=len(self._open))
+        return {PARTITION: self._progress.next}
 
     def revoked(self, partitions: Sequence[int]) -> None:
         """Release the partition; its next owner sends the rest. See RebalanceListener."""
@@ -183,23 +191,30 @@ class NotifyLoop:
     def _forget(self) -> None:
         for target in self.targets.values():
             target.delivery.clear()
-        self._waiting.clear()
+        self._progress.clear()
         self._held.clear()
         self._unsent.clear()
         self._open.clear()
-        self._committed = -1
         self.owns = False
 
     # -- records -----------------------------------------------------------------------------------
 
     def _poll(self) -> None:
         source = self.dependencies.source
-        if self._held or len(self._waiting) >= MOST_WAITING:
+        if self._held or self._is_full():
             source.pause()
         else:
             source.resume()
         for batch in source.poll(MAX_RECORDS, POLL_S):
             self._held += _rows(batch)
+
+    def _is_full(self) -> bool:
+        """Return whether a target has too many notices; what waits for its hours delays nobody."""
+        now_s = self.dependencies.now_s()
+        return any(
+            self._progress.waiting(name) >= MOST_WAITING and not target.route.is_held(now_s)
+            for name, target in self.targets.items()
+        )
 
     def _take_held(self) -> None:
         """Queue the notices of records that were read; keep those that cannot be decoded yet."""
@@ -207,7 +222,7 @@ class NotifyLoop:
             offset, value, key = self._held[0]
             self._take(offset, value, key)
             del self._held[0]
-            self._next = offset + 1
+            self._progress.next = offset + 1
 
     def _take(self, offset: int, value: bytes, key: str) -> None:
         if not value:
@@ -228,18 +243,31 @@ class NotifyLoop:
             self._queue(notice, offset)
 
     def _queue(self, notice: Notice, offset: int) -> None:
-        if is_silenced(notice.record, self.silences, self.dependencies.now_s()):
+        now_s = self.dependencies.now_s()
+        if is_silenced(notice.record, self.silences, now_s):
             self.counters.add(NOTICES, 1, "", "silenced")
             return
         for name, target in self.targets.items():
-            if not target.route.takes(notice.record):
+            if not target.route.takes(notice.record) or self._progress.is_settled(name, offset):
                 continue
-            if offset == REFRESH and not target.repeats:
-                continue
-            if offset != REFRESH:
-                self._waiting[name, notice.key, offset] = offset
-            target.delivery.put(Item(notice, offset))
-        self.counters.set(NOTICES_WAITING, len(self._waiting))
+            timing = target.route.timing(notice, now_s)
+            if offset == REFRESH:
+                if target.repeats and timing is Timing.NOW:
+                    target.delivery.put(Item(notice, offset))
+            elif timing is Timing.NEVER:
+                self.counters.add(NOTICES, 1, name, "outside_hours")
+            else:
+                self._queue_for(name, Item(notice, offset), is_held=timing is Timing.HELD)
+        self.counters.set(NOTICES_WAITING, len(self._progress))
+
+    def _queue_for(self, name: str, item: Item, *, is_held: bool) -> None:
+        is_too_much = is_held and self._progress.waiting(name) >= MOST_HELD
+        self._progress.add(name, item.notice.key, item.offset)
+        if is_too_much:
+            why = f"outside its hours, and {MOST_HELD:,} notices wait for them already"
+            self._unsent.append(Done(name, item, why))
+        else:
+            self.targets[name].delivery.put(item)
 
     def _repeat(self) -> None:
         """Send open incidents again, when it is time, to targets that forget them."""
@@ -262,8 +290,8 @@ class NotifyLoop:
                 break
         while self._unsent:
             done = self._unsent[0]
-            place = (done.target, done.item.notice.key, done.item.offset)
-            if done.why and place in self._waiting:
+            notice = (done.target, done.item.notice.key, done.item.offset)
+            if done.why and self._progress.holds(*notice):
                 self.dependencies.keep(done)
                 log.error(
                     "notice not sent",
@@ -274,17 +302,17 @@ class NotifyLoop:
             result = "unsent" if done.why else "delivered"
             if done.item.offset != REFRESH or not done.why:
                 self.counters.add(NOTICES, 1, done.target, result)
-            self._waiting.pop(place, None)
+            self._progress.settle(*notice)
             del self._unsent[0]
-        self.counters.set(NOTICES_WAITING, len(self._waiting))
+        self.counters.set(NOTICES_WAITING, len(self._progress))
 
     def _commit(self) -> None:
         if not self.owns or self._held:
             return
-        offset = min([self._next, *self._waiting.values()])
-        if offset > self._committed and offset >= 0:
-            self.dependencies.commit({PARTITION: Position(offset)})
-            self._committed = offset
+        position = self._progress.position()
+        if position is not None:
+            self.dependencies.commit({PARTITION: position})
+            self._progress.committed(position)
 
 
 def _rows(batch: Batch) -> list[tuple[int, bytes, str]]:

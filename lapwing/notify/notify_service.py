@@ -25,7 +25,7 @@ from shared.notices.bodies import webhook_body
 from shared.notices.hours import Hours
 from shared.notices.notice import EntityFilter, LabelsOf, Route, Silence
 from shared.operations.counters import Counters
-from shared.operations.health import Health
+from shared.operations.health import LoopHealth
 from shared.operations.retry import Outage, Retry
 from shared.operations.telemetry import TelemetryServer
 from shared.registry import Registry
@@ -36,18 +36,6 @@ log = structlog.get_logger()
 SETTLE_S = 5.0
 KEEP_S = 10.0
 """Longest wait for the acknowledgement of an unsent notice."""
-
-
-class NotifyHealth(Health):
-    """The reasons of the service before its loop runs, and of the loop afterwards."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop: NotifyLoop | None = None
-
-    def __call__(self) -> str:
-        """Return why the service is not ready; empty when it is."""
-        return super().__call__() if self.loop is None else self.loop.reason()
 
 
 def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
@@ -69,7 +57,7 @@ def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) ->
 
 
 def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
-    health = NotifyHealth()
+    health = LoopHealth()
     with TelemetryServer(settings.telemetry, counters, health):
         outage = Outage(settings.outage_deadline_s, counters, health=health, settle_s=SETTLE_S)
         retry = Retry(outage, stopping)

@@ -32,10 +32,13 @@ HOURS_CHECK_S = 10.0
 """How often it is checked whether the receiver's hours have begun."""
 
 
+REFRESH = -1
+
+
 class Item(NamedTuple):
     """A notice in a queue.
 
-    offset : of its record in the incidents topic; -1 = an open incident that is sent again
+    offset : of its record in the incidents topic; REFRESH = an open incident that is sent again
     """
 
     notice: Notice
@@ -98,6 +101,8 @@ class Delivery:
         self._items: deque[Item] = deque()
         self._delivered: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
+        self._refreshing = 0
+        self._has_recovered = False
         self._closed = False
         self._generation = 0
         self._thread = threading.Thread(target=self._run, name=f"notify-{name}", daemon=True)
@@ -110,7 +115,19 @@ class Delivery:
         """Queue a notice."""
         with self._wake:
             self._items.append(item)
+            self._refreshing += item.offset == REFRESH
             self._wake.notify()
+
+    def is_refreshing(self) -> bool:
+        """Return whether incidents that are sent again are still queued."""
+        with self._wake:
+            return self._refreshing > 0
+
+    def has_recovered(self) -> bool:
+        """Return whether the receiver has answered after a failure since this was last asked."""
+        with self._wake:
+            found, self._has_recovered = self._has_recovered, False
+            return found
 
     def clear(self) -> None:
         """Drop what is queued; the request that is under way is not repeated.
@@ -120,6 +137,7 @@ class Delivery:
         """
         with self._wake:
             self._items.clear()
+            self._refreshing = 0
             self._generation += 1
             self._wake.notify()
 
@@ -142,6 +160,7 @@ class Delivery:
                 if self._closed:
                     return
                 item = self._items.popleft()
+                self._refreshing -= item.offset == REFRESH
                 generation = self._generation
             why = self._deliver(item, generation)
             if why is not None:
@@ -152,6 +171,7 @@ class Delivery:
         key = item.notice.key
         if item.offset >= 0 and key in self._delivered:
             return ""
+        has_failed = False
         began_s, pause_s, logged_s = self._clock(), FIRST_PAUSE_S, -LOG_AGAIN_S
         while True:
             while self._is_held():
@@ -164,7 +184,11 @@ class Delivery:
             answer = self._receiver.send(item.notice)
             if answer.delivered:
                 self._remember(key)
+                if has_failed:
+                    with self._wake:
+                        self._has_recovered = True
                 return ""
+            has_failed = True
             lasted_s = self._clock() - began_s
             if answer.refused or lasted_s >= self._give_up_after_s:
                 return _reason(answer, lasted_s)

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from lapwing.notify.delivery import Delivery, Done, Item
+from lapwing.notify.delivery import REFRESH, Delivery, Done, Item
 from lapwing.notify.progress import Progress
 from shared.batch import Batch, Position
 from shared.errors import ProducerFenced, TransportError
@@ -42,8 +42,8 @@ MOST_WAITING = 5_000
 MOST_HELD = 1_000
 """Notices that wait for the hours of one target; further ones go to the topic of unsent ones."""
 
-REFRESH, AT_START = -1, -2
-"""Offsets of notices that follow from no new record: sent again; open at the very first start."""
+AT_START = -2
+"""Offset of notices that follow from no new record: open at the very first start."""
 
 Record = Mapping[str, Any]
 
@@ -208,6 +208,16 @@ class NotifyLoop:
         for batch in source.poll(MAX_RECORDS, POLL_S):
             self._held += _rows(batch)
 
+    def _count_waiting(self) -> None:
+        """Count notices that could be delivered now: not those that wait for a target's hours."""
+        now_s = self.dependencies.now_s()
+        waiting = [
+            self._progress.waiting(name)
+            for name, target in self.targets.items()
+            if not target.route.is_held(now_s)
+        ]
+        self.counters.set(NOTICES_WAITING, sum(waiting))
+
     def _is_full(self) -> bool:
         """Return whether a target has too many notices; what waits for its hours delays nobody."""
         now_s = self.dependencies.now_s()
@@ -251,14 +261,11 @@ class NotifyLoop:
             if not target.route.takes(notice.record) or self._progress.is_settled(name, offset):
                 continue
             timing = target.route.timing(notice, now_s)
-            if offset == REFRESH:
-                if target.repeats and timing is Timing.NOW:
-                    target.delivery.put(Item(notice, offset))
-            elif timing is Timing.NEVER:
+            if timing is Timing.NEVER:
                 self.counters.add(NOTICES, 1, name, "outside_hours")
             else:
                 self._queue_for(name, Item(notice, offset), is_held=timing is Timing.HELD)
-        self.counters.set(NOTICES_WAITING, len(self._progress))
+        self._count_waiting()
 
     def _queue_for(self, name: str, item: Item, *, is_held: bool) -> None:
         is_too_much = is_held and self._progress.waiting(name) >= MOST_HELD
@@ -270,11 +277,31 @@ class NotifyLoop:
             self.targets[name].delivery.put(item)
 
     def _repeat(self) -> None:
-        """Send open incidents again, when it is time, to targets that forget them."""
-        if self.owns and self.dependencies.clock() >= self._repeat_at_s:
+        """Send open incidents again to targets that forget them: from time to time, after outages.
+
+        An earlier round that is still queued is enough.
+        """
+        if not self.owns:
+            return
+        is_time = self.dependencies.clock() >= self._repeat_at_s
+        if is_time:
             self._repeat_at_s = self._repeat_time_s()
-            for record in self._open.values():
-                self._queue(Notice(NoticePhase.OPEN, record), REFRESH)
+        for target in self.targets.values():
+            if target.repeats and (target.delivery.has_recovered() or is_time):
+                self._refresh(target)
+
+    def _refresh(self, target: Target) -> None:
+        now_s = self.dependencies.now_s()
+        if target.delivery.is_refreshing():
+            return
+        for record in self._open.values():
+            notice = Notice(NoticePhase.OPEN, record)
+            if (
+                target.route.takes(record)
+                and target.route.timing(notice, now_s) is Timing.NOW
+                and not is_silenced(record, self.silences, now_s)
+            ):
+                target.delivery.put(Item(notice, REFRESH))
 
     def _repeat_time_s(self) -> float:
         return self.dependencies.clock() + self.repeat_s
@@ -304,7 +331,7 @@ class NotifyLoop:
                 self.counters.add(NOTICES, 1, done.target, result)
             self._progress.settle(*notice)
             del self._unsent[0]
-        self.counters.set(NOTICES_WAITING, len(self._progress))
+        self._count_waiting()
 
     def _commit(self) -> None:
         if not self.owns or self._held:

@@ -299,6 +299,41 @@ def test_a_restart_repeats_to_no_target_what_another_one_still_waits_for():
         assert set(broken.taken) == set(well.taken)
 
 
+def alerts_of(inbox) -> list[str]:
+    return [json.loads(body)[0]["labels"]["incident_id"] for _, _, body in inbox.requests]
+
+
+def test_open_incidents_are_sent_again_once_alertmanager_answers_after_a_failure():
+    """It keeps alerts in memory only, so a restart has lost them."""
+    with receiver() as inbox:
+        world = World("", targets={"ops": {"kind": "alertmanager", "url": inbox.url}})
+        loop = world.service()
+        world.append(*records(OPEN))
+        world.until(loop, lambda: world.position == 1)
+        inbox.plan += [503]
+        world.append(*records(alarm(7, "open", entity="db", minute=50)))
+        world.until(loop, lambda: len(inbox.requests) == 5)
+        assert alerts_of(inbox)[:3] == ["e1open", "e7open", "e7open"]
+        assert set(alerts_of(inbox)[3:]) == {"e1open", "e7open"}
+        for _ in range(20):
+            loop.step()
+        assert len(inbox.requests) == 5
+
+
+def test_a_round_of_open_incidents_waits_for_the_one_before_it():
+    with receiver([500] * 100_000) as broken:
+        world = World("", targets={"ops": {"kind": "alertmanager", "url": broken.url}})
+        loop = world.service()
+        loop.repeat_s = 0.0
+        world.append(*records(OPEN, alarm(7, "open", entity="db", minute=50)))
+        [target] = loop.targets.values()
+        for _ in range(50):
+            loop.step()
+            time.sleep(0.002)
+        queued = [item.offset for item in target.delivery._items]
+        assert queued.count(delivery.REFRESH) <= 2
+
+
 def test_a_target_that_does_not_answer_stops_reading_before_memory_is_full(monkeypatch):
     monkeypatch.setattr(notify_loop, "MOST_WAITING", 10)
     monkeypatch.setattr(notify_loop, "MAX_RECORDS", 4)

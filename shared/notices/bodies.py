@@ -11,6 +11,7 @@ import hmac
 import json
 from collections.abc import Mapping
 from email.message import EmailMessage
+from email.utils import formatdate
 from string import Template
 from typing import Any
 
@@ -162,14 +163,17 @@ def mail(
 ) -> EmailMessage:
     """Return a mail; all mails about an incident are one thread.
 
+    Its date is that of the record: a repeat is the same mail.
+
     subject, text : empty = the usual ones
     """
-    incident_id = notice.record["incident_id"]
+    incident_id, record_ms = notice.record["incident_id"], notice.record["recorded_at"]
     message = EmailMessage()
     message["Subject"] = " ".join((subject or headline(notice)).split())
     message["From"] = sender
     message["To"] = ", ".join(to)
     digest = hashlib.sha256(notice.key.encode()).hexdigest()[:32]
+    message["Date"] = formatdate(record_ms / 1000)
     message["Message-ID"] = f"<{digest}@lapwing>"
     thread = hashlib.sha256(str(incident_id).encode()).hexdigest()[:32]
     message["References"] = f"<{thread}@lapwing>"

@@ -119,6 +119,7 @@ def test_mail():
     first, last = (mail(one, "a@b", ("c@d", "e@f")) for one in (opened, closed))
     assert first["Subject"] == "[open] minor: web 1: cpu unusually high"
     assert first["To"] == "c@d, e@f"
+    assert first["Date"] == "Tue, 13 May 2014 16:53:20 -0000"
     assert first["Message-ID"] != last["Message-ID"]
     assert first["References"] == last["References"], "one thread"
     assert first["Message-ID"] == mail(opened, "a@b", ("c@d",))["Message-ID"], "repeats are known"

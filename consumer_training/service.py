@@ -263,7 +263,7 @@ class TrainingService:
         return model
 
     def _prune(self) -> None:
-        """Remove old models but those that `lapwing explain` needs for records still retained."""
+        """Remove old models, but none that has scored a record that the input still has."""
         try:
             in_use = self.dependencies.retained_models()
         except LapwingError as error:

@@ -32,6 +32,7 @@ from tests.support.services.notice_receivers import ALERTMANAGER, Alertmanager, 
 from tests.support.services.service import Service
 
 WAIT_S = 120.0
+PUBLISH_S = 120.0
 CHUNK = 100
 RANK = {"open": 0, "worse": 1, "resolved": 2, "ended": 2}
 
@@ -243,7 +244,8 @@ def publish(settings: Settings, records: list[dict[str, Any]]) -> None:
     publisher = Publisher(settings)
     keys = Blob.join([str(one["incident_id"]).encode() for one in records])
     publisher.send(Outgoing(topic, encode_records(schema, schema_id, records), keys))
-    assert publisher.flush(30) == 0
+    if left := publisher.flush(PUBLISH_S):
+        raise RowFailed(f"{left} records were not written to {topic} within {PUBLISH_S:g} s")
     publisher.close()
 
 

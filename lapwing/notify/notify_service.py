@@ -14,9 +14,10 @@ from typing import Any
 
 import structlog
 
+from lapwing.notify.apprise_receiver import AppriseReceiver
 from lapwing.notify.delivery import Delivery, Done
 from lapwing.notify.notify_loop import Dependencies, NotifyLoop, Target
-from lapwing.notify.receivers import receiver_of
+from lapwing.notify.receivers import Receiver, receiver_of
 from shared.batch import Blob, Outgoing
 from shared.errors import ConfigError, GuardError, TransportError
 from shared.incidents.incident_topic import Schema, decoded, newest_records
@@ -111,6 +112,7 @@ def targets_of(
 
     labels_of : labels of an entity
     now_s     : seconds since 1970 UTC, for hours
+    raises    : ConfigError for a target of kind apprise that cannot work
     """
     hold_ms = round(settings.hold_hours * 3_600_000)
     targets = {}
@@ -118,7 +120,7 @@ def targets_of(
         route = route_of(settings, target, labels_of)
         delivery = Delivery(
             name,
-            receiver_of(target, settings.timeout_s, hold_ms, labels_of),
+            _receiver(name, target, settings.timeout_s, hold_ms, labels_of),
             done,
             per_minute=settings.max_per_minute,
             give_up_after_s=settings.give_up_after_s,
@@ -126,6 +128,14 @@ def targets_of(
         )
         targets[name] = Target(delivery, route, target.kind == "alertmanager")
     return targets
+
+
+def _receiver(
+    name: str, target: TargetSettings, timeout_s: float, hold_ms: int, labels_of: LabelsOf
+) -> Receiver:
+    if target.kind == "apprise":
+        return AppriseReceiver(name, target, timeout_s, labels_of)
+    return receiver_of(target, timeout_s, hold_ms, labels_of)
 
 
 def _is_held(route: Route, now_s: Callable[[], float]) -> bool:

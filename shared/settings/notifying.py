@@ -38,6 +38,16 @@ _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
 _BLANKS = re.compile(r"\s+")
 
 
+_WEB = r"https?://[^/@\s]+(/\S*)?", "http://host:9093"
+_URLS = {
+    "alertmanager": _WEB,
+    "webhook": _WEB,
+    "email": (r"smtp://[^/@\s]+(/\S*)?", "smtp://mail:587"),
+    "apprise": (r"[A-Za-z][A-Za-z0-9+.-]*://\S+", "ntfy://ntfy.example.com/alerts"),
+}
+"""What the URL of a kind looks like, with an example."""
+
+
 def _template(value: str) -> str:
     template = Template(value)
     if not template.is_valid():
@@ -111,7 +121,7 @@ class TargetSettings(Section):
     secret        : key of the HMAC signature of a webhook's body
     """
 
-    kind: Literal["alertmanager", "webhook", "email"]
+    kind: Literal["alertmanager", "webhook", "email", "apprise"]
     url: str = ""
     body: Literal["json", "slack"] = "json"
     secret: str = Field("", repr=False)
@@ -145,9 +155,8 @@ class TargetSettings(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> TargetSettings:
-        schemes = "smtp" if self.kind == "email" else "https?"
-        example = "smtp://mail:587" if self.kind == "email" else "http://host:9093"
-        if not re.fullmatch(rf"{schemes}://[^/@\s]+(/\S*)?", self.url):
+        allowed, example = _URLS[self.kind]
+        if not re.fullmatch(allowed, self.url):
             raise ValueError(f"url of kind {self.kind} must be a URL such as {example}")
         if self.kind == "email" and not self.to:
             raise ValueError("to must name the recipients of kind email")

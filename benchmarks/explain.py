@@ -80,7 +80,7 @@ def repeated(environ: dict[str, str], count: int, seed: int) -> dict[str, Any]:
     settings = load_settings(environ=environ)
     dice = random.Random(seed)
     for phase, (member, threshold, engine) in enumerate(SWAPS):
-        _produce(environ, hosts=12, days=2 * phase + 2)
+        _produce(environ, hosts=9, days=4 * phase + 4)
         more = {"LAPWING_DETECTION__THRESHOLD": threshold, "LAPWING_ENGINE": engine}
         _score(settings, environ | more, kill_after_s=dice.uniform(2.0, 4.0))
         _train(environ, member)

@@ -32,7 +32,7 @@ from tests.support.services.notice_receivers import ALERTMANAGER, Alertmanager, 
 from tests.support.services.service import Service
 
 WAIT_S = 120.0
-PUBLISH_S = 120.0
+PUBLISH_S = 280.0
 CHUNK = 100
 RANK = {"open": 0, "worse": 1, "resolved": 2, "ended": 2}
 
@@ -85,6 +85,7 @@ class _Story:
         self.log = testbed.folder / f"{self.name}-notify.log"
         self.slot = Slot(self.name, self.log, environ, testbed.tree, module="lapwing.notify")
         self.records = incidents(tally, count)
+        self.broken = 0
         self.admin: Admin | None = None
         self.wait_s = min(WAIT_S + count / 20, testbed.patience_s + count / 20)
 
@@ -117,7 +118,11 @@ class _Story:
 
     def publish(self, records: list[dict[str, Any]]) -> None:
         for start in range(0, len(records), CHUNK):
-            publish(self.settings, records[start : start + CHUNK])
+            try:
+                publish(self.settings, records[start : start + CHUNK])
+            except RowFailed as failed:
+                log = self.testbed.kafka.log(20)
+                raise RowFailed(f"{failed} after {self.broken} faults\n{log}") from failed
             self.slot.restart_if_ended()
 
     def pause(self, most_s: float) -> None:
@@ -128,6 +133,7 @@ class _Story:
 
     def break_something(self, number: int) -> None:
         """Break one part after the other, the service every second time."""
+        self.broken += 1
         if number % 2 == 0:
             taken = self.slot.log_count("incidents taken over")
             began_s = time.monotonic()
@@ -244,8 +250,9 @@ def publish(settings: Settings, records: list[dict[str, Any]]) -> None:
     publisher = Publisher(settings)
     keys = Blob.join([str(one["incident_id"]).encode() for one in records])
     publisher.send(Outgoing(topic, encode_records(schema, schema_id, records), keys))
-    if left := publisher.flush(PUBLISH_S):
-        raise RowFailed(f"{left} records were not written to {topic} within {PUBLISH_S:g} s")
+    left, error = publisher.flush(PUBLISH_S) + publisher.failed, publisher.first_error
+    if left:
+        raise RowFailed(f"{left} records were not written to {topic}: {error}")
     publisher.close()
 
 

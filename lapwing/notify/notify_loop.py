@@ -68,6 +68,7 @@ class Dependencies:
     decode     : decodes a record; raises TransportError, or ValueError where it cannot be read
     keep       : writes a notice that could not be sent, and waits for the acknowledgement
     source     : its ``commit`` commits positions
+    topic_id   : of the incidents topic; a position of another one is worth nothing
     """
 
     source: Source
@@ -78,6 +79,7 @@ class Dependencies:
     clock: Callable[[], float]
     now_s: Callable[[], float]
     sleep: Callable[[float], None]
+    topic_id: str = ""
 
 
 class NotifyLoop:
@@ -105,7 +107,7 @@ class NotifyLoop:
         self.outage = outage
         self.owns = False
         self._open: dict[str, Record] = {}
-        self._progress = Progress(targets)
+        self._progress = Progress(targets, dependencies.topic_id)
         self._unsent: list[Done] = []
         self._held: list[tuple[int, bytes, str]] = []
         self._repeat_at_s = 0.0
@@ -166,7 +168,9 @@ class NotifyLoop:
         records, end = self.dependencies.read_state()
         self._open = {key: one for key, one in records.items() if one["state"] == "open"}
         position = committed[PARTITION]
-        self._progress.begin(position, start[PARTITION])
+        was_recreated = self._progress.begin(position, start[PARTITION], end)
+        if was_recreated:
+            log.error("the incidents topic was recreated: sending all that it has")
         if position is None:
             # The very first start: what is open is sent, what is over is history.
             for record in self._open.values():

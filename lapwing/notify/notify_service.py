@@ -63,7 +63,8 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
         outage = Outage(settings.outage_deadline_s, counters, health=health, settle_s=SETTLE_S)
         retry = Retry(outage, stopping)
         admin = Admin(settings)
-        if retry(lambda: _checked(settings, admin), f"the broker at {settings.bootstrap}") is None:
+        topic_id = retry(lambda: _checked(settings, admin), f"the broker at {settings.bootstrap}")
+        if topic_id is None:
             return
         source = GroupSource(
             settings,
@@ -83,6 +84,7 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
             clock=time.monotonic,
             now_s=time.time,
             sleep=time.sleep,
+            topic_id=topic_id,
         )
         loop = NotifyLoop(
             dependencies,
@@ -170,13 +172,13 @@ def silences_of(settings: NotifySettings, labels_of: LabelsOf = lambda _: {}) ->
     ]
 
 
-def _checked(settings: Settings, admin: Admin) -> bool:
-    """Check the topics; raises TopicMismatch, TransportError."""
+def _checked(settings: Settings, admin: Admin) -> str:
+    """Check the topics; return the incidents topic's id; raises TopicMismatch, TransportError."""
     specs = {spec.name: spec for spec in topic_specs(settings)}
     for name in (settings.topics.incidents, settings.topics.unsent):
         if (found := admin.partitions(name)) != 1:
             raise wrong_count(specs[name], found)
-    return True
+    return admin.identity(settings.topics.incidents).topic_id
 
 
 def _read_state(

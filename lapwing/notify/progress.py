@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
+from typing import Any
 
 from shared.batch import Position
 
@@ -21,12 +22,14 @@ METADATA_BYTES = 4096
 class Progress:
     """The notices of each target that wait to be settled.
 
-    next    : offset of the first record that was not taken
-    targets : names of all targets
+    next     : offset of the first record that was not taken
+    targets  : names of all targets
+    topic_id : of the topic; empty = not known
     """
 
-    def __init__(self, targets: Collection[str]) -> None:
+    def __init__(self, targets: Collection[str], topic_id: str = "") -> None:
         self.next = 0
+        self.topic_id = topic_id
         self._targets = sorted(targets)
         self._waiting: dict[tuple[str, str, int], int] = {}
         self._counts: Counter[str] = Counter()
@@ -40,13 +43,26 @@ class Progress:
         """Return the number of a target's notices that are not settled."""
         return self._counts[target]
 
-    def begin(self, position: Position | None, first: int) -> None:
-        """Start at a committed position; first = the oldest offset that the topic still has."""
+    def begin(self, position: Position | None, first: int, end: int) -> bool:
+        """Start at a committed position, or at the start of a topic that was recreated since.
+
+        first, end : the oldest offset that the topic still has, and the one after its newest
+        returns    : whether the topic was recreated
+        """
         self.clear()
+        if position is None:
+            return False
+        known = _known_of(position.metadata)
+        before = str(known.get("topic", self.topic_id))
+        if position.offset > end or (self.topic_id and before not in ("", self.topic_id)):
+            self.next = first
+            return True
         self._committed = position
-        if position is not None:
-            self.next = max(position.offset, first)
-            self._settled = _settled_of(position.metadata)
+        self.next = max(position.offset, first)
+        with suppress(ValueError, AttributeError, TypeError):
+            settled = known.get("settled", {})
+            self._settled = {str(name): int(at) for name, at in settled.items()}
+        return False
 
     def clear(self) -> None:
         """Forget everything."""
@@ -88,9 +104,10 @@ class Progress:
             for target, at in first.items()
             if max(at, self._settled.get(target, 0)) > offset
         }
-        metadata = json.dumps({"settled": ahead}, separators=(",", ":")) if ahead else ""
+        known: dict[str, Any] = {"topic": self.topic_id} if self.topic_id else {}
+        metadata = _text(known | {"settled": ahead} if ahead else known)
         if len(metadata) > METADATA_BYTES:
-            metadata = ""
+            metadata = _text(known)
         found = Position(offset, metadata)
         return None if found == self._committed else found
 
@@ -99,7 +116,13 @@ class Progress:
         self._committed = position
 
 
-def _settled_of(metadata: str) -> dict[str, int]:
-    with suppress(ValueError, AttributeError, TypeError):
-        return {str(name): int(at) for name, at in json.loads(metadata)["settled"].items()}
+def _text(known: dict[str, Any]) -> str:
+    return json.dumps(known, separators=(",", ":")) if known else ""
+
+
+def _known_of(metadata: str) -> dict[str, Any]:
+    """Return what a position's metadata says; nothing where another program wrote it."""
+    with suppress(ValueError):
+        found = json.loads(metadata)
+        return found if isinstance(found, dict) else {}
     return {}

@@ -190,26 +190,59 @@ def test_what_is_dropped_is_counted():
 
 def test_positions_and_their_metadata():
     progress = Progress({"a": None, "b": None})
-    progress.begin(Position(5), 0)
+    progress.begin(Position(5), 0, 20)
     assert progress.position() is None, "nothing has changed"
     progress.add("a", "k", 7)
     progress.next = 9
     assert progress.position() == Position(7, '{"settled":{"b":9}}')
     again = Progress({"a": None, "b": None})
-    again.begin(progress.position(), 8)
+    again.begin(progress.position(), 8, 20)
     assert again.next == 8, "retention has removed the first"
     assert [again.is_settled("b", at) for at in (-2, 8, 9)] == [False, True, False]
     assert not again.is_settled("a", 8)
     progress.settle("a", "k", 7)
     assert progress.position() == Position(9)
     many = Progress([f"target-{k:033d}" for k in range(200)])
-    many.begin(Position(0), 0)
+    many.begin(Position(0), 0, 20)
     many.add(f"target-{0:033d}", "k", 3)
     many.next = 9
     assert len(many.position().metadata) <= METADATA_BYTES
     for text in ("", "{", "[]", '{"settled":3}', '{"settled":{"a":"x"}}'):
-        many.begin(Position(3, text), 0)
+        many.begin(Position(3, text), 0, 20)
         assert not many.is_settled("a", 3), "metadata of another program is none"
+
+
+def test_a_recreated_topic_is_known_by_its_id_or_its_end():
+    old = Progress(["a", "b"], "old")
+    assert not old.begin(Position(0), 0, 9)
+    old.next = 7
+    old.add("a", "k", 3)
+    position = old.position()
+    assert position == Position(3, '{"topic":"old","settled":{"b":7}}')
+    for topic_id, end, recreated in (("old", 7, False), ("new", 7, True), ("old", 2, True)):
+        progress = Progress(["a", "b"], topic_id)
+        assert progress.begin(position, 0, end) == recreated
+        assert progress.next == (0 if recreated else 3)
+        assert progress.is_settled("b", 5) != recreated
+    unknown = Progress(["a"], "new")
+    assert not unknown.begin(Position(3), 0, 7), "a version without the id has committed it"
+
+
+def test_all_of_a_recreated_topic_is_sent():
+    with receiver() as inbox:
+        world = World(inbox.url)
+        loop = world.service()
+        world.append(*records(OPEN, WORSE, CLOSED))
+        world.until(loop, lambda: world.position == 3)
+        for target in loop.targets.values():
+            target.delivery.close()
+        sent = len(inbox.taken)
+        world.log.topics["incidents"][0].clear()
+        world.log._stable.clear()
+        world.append(*records(alarm(7, "open", entity="db", minute=50)))
+        loop = world.service()
+        world.until(loop, lambda: world.position == 1)
+        assert inbox.taken[sent:] == ["e7open/open"]
 
 
 def labels_settings(**notify):

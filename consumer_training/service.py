@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +31,7 @@ from consumer_training.report import (
     report_json,
     views,
 )
+from consumer_training.retained_models import retained_models
 from consumer_training.schedule import Schedule
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
@@ -81,6 +82,8 @@ class Dependencies:
     decoder   : opens a new decoder for each run
     now_s     : wall clock, seconds since 1970 UTC; used by the schedule only
     monotonic : monotonic clock in seconds, for durations
+    retained_models : SHA-256 of the models that scored records which the input still has; raises
+                      LapwingError where it is not known
     """
 
     topic: InputTopic
@@ -88,6 +91,7 @@ class Dependencies:
     now_s: Callable[[], float]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
+    retained_models: Callable[[], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,12 @@ def run(
     """
     topic = KafkaTopic(settings)
     dependencies = Dependencies(
-        topic, lambda: input_decoder(settings), time.time, time.monotonic, time.sleep
+        topic,
+        lambda: input_decoder(settings),
+        time.time,
+        time.monotonic,
+        time.sleep,
+        lambda: retained_models(settings),
     )
     try:
         health = Health()
@@ -249,11 +258,20 @@ class TrainingService:
             left_out=len(trained.left_out),
             signed=key is not None,
         )
-        removed = artifacts.prune(self.settings.models_dir, self.settings.train.keep)
-        if removed:
-            log.info("old models removed", count=len(removed))
+        self._prune()
         self._report(model.sha256, trained, figures)
         return model
+
+    def _prune(self) -> None:
+        """Remove old models, but none that has scored a record that the input still has."""
+        try:
+            in_use = self.dependencies.retained_models()
+        except LapwingError as error:
+            log.warning("old models are kept: which are in use is not known", because=str(error))
+            return
+        removed = artifacts.prune(self.settings.models_dir, self.settings.train.keep, in_use)
+        if removed:
+            log.info("old models removed", count=len(removed))
 
     def _warn_of_another_topic(self) -> None:
         """Warn if the model to be replaced was trained on another input."""

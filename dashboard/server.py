@@ -31,6 +31,8 @@ from dashboard.routes.api_feedback import Write, add_feedback
 from dashboard.routes.api_incidents import add_incidents, add_models
 from dashboard.routes.shared_answers import SharedAnswers
 from shared.errors import ConfigError
+from shared.operations.counters import Counters
+from shared.operations.telemetry import TelemetryServer
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -132,13 +134,16 @@ def run(settings: Settings, stopping: Callable[[], bool]) -> None:
         hub = Hub(wanted.max_clients)
         intake = Intake(settings, store, hub)
         app = make_app(settings, History(path, store), hub, intake.status, intake.readiness)
-        intake.start()
-        port = listener.getsockname()[1]
-        log.info("dashboard", url=f"http://{_shown(wanted.host)}:{port}/", history=str(path))
-        try:
-            asyncio.run(_serve(app, listener, hub, lambda: stopping() or intake.stopping.is_set()))
-        finally:
-            intake.close()
+        with TelemetryServer(settings.telemetry, Counters(), intake.readiness):
+            intake.start()
+            port = listener.getsockname()[1]
+            log.info("dashboard", url=f"http://{_shown(wanted.host)}:{port}/", history=str(path))
+            try:
+                asyncio.run(
+                    _serve(app, listener, hub, lambda: stopping() or intake.stopping.is_set())
+                )
+            finally:
+                intake.close()
         intake.check()
 
 

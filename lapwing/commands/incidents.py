@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lapwing.commands.options import Json, example
-from lapwing.incidents.__main__ import Group, Slot, serve_incidents
-from shared.operations.entry import Overrides, SettingsFile
+from lapwing.incidents.__main__ import Group, serve_incidents
+from shared.operations.entry import Overrides, SettingsFile, SlotName
 
 incidents_app = typer.Typer(
     invoke_without_command=True,
@@ -28,7 +28,7 @@ class ShownState(StrEnum):
 
 @incidents_app.callback()
 def _incidents(
-    context: typer.Context, config: SettingsFile = None, group: Group = None, slot: Slot = None
+    context: typer.Context, config: SettingsFile = None, group: Group = None, slot: SlotName = None
 ) -> None:
     """Fold anomalies into incidents, in real time; without a command, run that service.
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared.operations.entry import Overrides, SettingsFile, Stopping, given, run_command, serve
+from shared.operations.entry import (
+    Overrides,
+    SettingsFile,
+    SlotName,
+    Stopping,
+    given,
+    run_command,
+    serve,
+)
 from shared.operations.failpoints import arm
 
 if TYPE_CHECKING:
@@ -20,13 +28,10 @@ if TYPE_CHECKING:
 Group = Annotated[
     str | None, typer.Option("--group", metavar="NAME", help="incidents.group: the consumer group.")
 ]
-Slot = Annotated[
-    str | None, typer.Option("--slot", metavar="NAME", help="slot: stable name of this instance.")
-]
 
 
 def serve_incidents(
-    context: typer.Context, config: SettingsFile = None, group: Group = None, slot: Slot = None
+    context: typer.Context, config: SettingsFile = None, group: Group = None, slot: SlotName = None
 ) -> None:
     """Fold anomalies into incidents, in real time."""
     flags = given(slot=slot, incidents=given(group=group))

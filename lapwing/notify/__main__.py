@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared.operations.entry import Overrides, SettingsFile, Stopping, given, run_command, serve
+from shared.operations.entry import (
+    Overrides,
+    SettingsFile,
+    SlotName,
+    Stopping,
+    given,
+    run_command,
+    serve,
+)
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -17,17 +25,15 @@ if TYPE_CHECKING:
 Group = Annotated[
     str | None, typer.Option("--group", metavar="NAME", help="notify.group: the consumer group.")
 ]
-Slot = Annotated[
-    str | None, typer.Option("--slot", metavar="NAME", help="slot: stable name of this instance.")
-]
 
 
 def notify(
-    context: typer.Context, config: SettingsFile = None, group: Group = None, slot: Slot = None
+    context: typer.Context, config: SettingsFile = None, group: Group = None, slot: SlotName = None
 ) -> None:
     """Send incidents to Alertmanager, webhooks and mail: open, worse, resolved.
 
-    Receivers, routes and silences are settings (notify.targets, notify.silences).
+    Receivers, routes, hours and silences are settings (notify.targets, notify.hours,
+    notify.silences).
     """
     flags = given(slot=slot, notify=given(group=group))
     raise typer.Exit(serve("notify", Overrides.of(context, config), flags, _work))

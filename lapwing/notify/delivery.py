@@ -28,12 +28,17 @@ REMEMBERED = 10_000
 """Delivered keys per target."""
 
 LOG_AGAIN_S = 60.0
+HOURS_CHECK_S = 10.0
+"""How often it is checked whether the receiver's hours have begun."""
+
+
+REFRESH = -1
 
 
 class Item(NamedTuple):
     """A notice in a queue.
 
-    offset : of its record in the incidents topic; -1 = an open incident that is sent again
+    offset : of its record in the incidents topic; REFRESH = an open incident that is sent again
     """
 
     notice: Notice
@@ -71,7 +76,8 @@ class Bucket:
 class Delivery:
     """Sends the notices of one target on a thread of its own.
 
-    done : gets what became of each notice
+    done    : gets what became of each notice
+    is_held : whether notices wait for the receiver's hours now
     """
 
     def __init__(
@@ -82,17 +88,21 @@ class Delivery:
         *,
         per_minute: float,
         give_up_after_s: float,
+        is_held: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._receiver = receiver
         self._done = done
         self._give_up_after_s = give_up_after_s
+        self._is_held = is_held
         self._clock = clock
         self._bucket = Bucket(per_minute, clock)
         self._items: deque[Item] = deque()
         self._delivered: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
+        self._refreshing = 0
+        self._has_recovered = False
         self._closed = False
         self._generation = 0
         self._thread = threading.Thread(target=self._run, name=f"notify-{name}", daemon=True)
@@ -105,7 +115,19 @@ class Delivery:
         """Queue a notice."""
         with self._wake:
             self._items.append(item)
+            self._refreshing += item.offset == REFRESH
             self._wake.notify()
+
+    def is_refreshing(self) -> bool:
+        """Return whether incidents that are sent again are still queued."""
+        with self._wake:
+            return self._refreshing > 0
+
+    def has_recovered(self) -> bool:
+        """Return whether the receiver has answered after a failure since this was last asked."""
+        with self._wake:
+            found, self._has_recovered = self._has_recovered, False
+            return found
 
     def clear(self) -> None:
         """Drop what is queued; the request that is under way is not repeated.
@@ -115,6 +137,7 @@ class Delivery:
         """
         with self._wake:
             self._items.clear()
+            self._refreshing = 0
             self._generation += 1
             self._wake.notify()
 
@@ -137,6 +160,7 @@ class Delivery:
                 if self._closed:
                     return
                 item = self._items.popleft()
+                self._refreshing -= item.offset == REFRESH
                 generation = self._generation
             why = self._deliver(item, generation)
             if why is not None:
@@ -147,15 +171,24 @@ class Delivery:
         key = item.notice.key
         if item.offset >= 0 and key in self._delivered:
             return ""
+        has_failed = False
         began_s, pause_s, logged_s = self._clock(), FIRST_PAUSE_S, -LOG_AGAIN_S
         while True:
+            while self._is_held():
+                if not self._sleep(HOURS_CHECK_S, generation):
+                    return None
+                began_s = self._clock()
             while wait_s := self._bucket.wait_s():
                 if not self._sleep(wait_s, generation):
                     return None
             answer = self._receiver.send(item.notice)
             if answer.delivered:
                 self._remember(key)
+                if has_failed:
+                    with self._wake:
+                        self._has_recovered = True
                 return ""
+            has_failed = True
             lasted_s = self._clock() - began_s
             if answer.refused or lasted_s >= self._give_up_after_s:
                 return _reason(answer, lasted_s)

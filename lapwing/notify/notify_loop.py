@@ -14,10 +14,19 @@ from typing import Any
 
 import structlog
 
-from lapwing.notify.delivery import Delivery, Done, Item
+from lapwing.notify.delivery import REFRESH, Delivery, Done, Item
+from lapwing.notify.progress import Progress
 from shared.batch import Batch, Position
 from shared.errors import ProducerFenced, TransportError
-from shared.notices.notice import Notice, NoticePhase, Route, Silence, is_silenced, notice_of
+from shared.notices.notice import (
+    Notice,
+    NoticePhase,
+    Route,
+    Silence,
+    Timing,
+    is_silenced,
+    notice_of,
+)
 from shared.operations.counters import NOTICES, NOTICES_WAITING, REBALANCES, Counters
 from shared.operations.retry import Outage
 from shared.ports import Source
@@ -28,10 +37,13 @@ MAX_RECORDS = 200
 POLL_S = 0.2
 PARTITION = 0
 MOST_WAITING = 5_000
-"""Notices in all queues from which on no more records are read."""
+"""Notices to one target that wait; with more, no further records are read."""
 
-REFRESH, AT_START = -1, -2
-"""Offsets of notices that follow from no new record: sent again; open at the very first start."""
+MOST_HELD = 1_000
+"""Notices that wait for the hours of one target; further ones go to the topic of unsent ones."""
+
+AT_START = -2
+"""Offset of notices that follow from no new record: open at the very first start."""
 
 Record = Mapping[str, Any]
 
@@ -56,6 +68,7 @@ class Dependencies:
     decode     : decodes a record; raises TransportError, or ValueError where it cannot be read
     keep       : writes a notice that could not be sent, and waits for the acknowledgement
     source     : its ``commit`` commits positions
+    topic_id   : of the incidents topic; a position of another one is worth nothing
     """
 
     source: Source
@@ -66,6 +79,7 @@ class Dependencies:
     clock: Callable[[], float]
     now_s: Callable[[], float]
     sleep: Callable[[float], None]
+    topic_id: str = ""
 
 
 class NotifyLoop:
@@ -93,11 +107,9 @@ class NotifyLoop:
         self.outage = outage
         self.owns = False
         self._open: dict[str, Record] = {}
-        self._waiting: dict[tuple[str, str, int], int] = {}
+        self._progress = Progress(targets, dependencies.topic_id)
         self._unsent: list[Done] = []
         self._held: list[tuple[int, bytes, str]] = []
-        self._next = 0
-        self._committed = -1
         self._repeat_at_s = 0.0
 
     def run(self, should_stop: Callable[[], bool]) -> None:
@@ -156,19 +168,19 @@ class NotifyLoop:
         records, end = self.dependencies.read_state()
         self._open = {key: one for key, one in records.items() if one["state"] == "open"}
         position = committed[PARTITION]
+        was_recreated = self._progress.begin(position, start[PARTITION], end)
+        if was_recreated:
+            log.error("the incidents topic was recreated: sending all that it has")
         if position is None:
             # The very first start: what is open is sent, what is over is history.
             for record in self._open.values():
                 self._queue(Notice(NoticePhase.OPEN, record), AT_START)
-            self._next = end
-        else:
-            self._next = max(position.offset, start[PARTITION])
-            self._committed = position.offset
+            self._progress.next = end
         self._repeat_at_s = self.dependencies.clock() if position else self._repeat_time_s()
         self.owns = True
         self.counters.add(REBALANCES, 1, "assigned")
-        log.info("incidents taken over", from_offset=self._next, open=len(self._open))
-        return {PARTITION: self._next}
+        log.info("incidents taken over", from_offset=self._progress.next, open=len(self._open))
+        return {PARTITION: self._progress.next}
 
     def revoked(self, partitions: Sequence[int]) -> None:
         """Release the partition; its next owner sends the rest. See RebalanceListener."""
@@ -183,23 +195,40 @@ class NotifyLoop:
     def _forget(self) -> None:
         for target in self.targets.values():
             target.delivery.clear()
-        self._waiting.clear()
+        self._progress.clear()
         self._held.clear()
         self._unsent.clear()
         self._open.clear()
-        self._committed = -1
         self.owns = False
 
     # -- records -----------------------------------------------------------------------------------
 
     def _poll(self) -> None:
         source = self.dependencies.source
-        if self._held or len(self._waiting) >= MOST_WAITING:
+        if self._held or self._is_full():
             source.pause()
         else:
             source.resume()
         for batch in source.poll(MAX_RECORDS, POLL_S):
             self._held += _rows(batch)
+
+    def _count_waiting(self) -> None:
+        """Count notices that could be delivered now: not those that wait for a target's hours."""
+        now_s = self.dependencies.now_s()
+        waiting = [
+            self._progress.waiting(name)
+            for name, target in self.targets.items()
+            if not target.route.is_held(now_s)
+        ]
+        self.counters.set(NOTICES_WAITING, sum(waiting))
+
+    def _is_full(self) -> bool:
+        """Return whether a target has too many notices; what waits for its hours delays nobody."""
+        now_s = self.dependencies.now_s()
+        return any(
+            self._progress.waiting(name) >= MOST_WAITING and not target.route.is_held(now_s)
+            for name, target in self.targets.items()
+        )
 
     def _take_held(self) -> None:
         """Queue the notices of records that were read; keep those that cannot be decoded yet."""
@@ -207,7 +236,7 @@ class NotifyLoop:
             offset, value, key = self._held[0]
             self._take(offset, value, key)
             del self._held[0]
-            self._next = offset + 1
+            self._progress.next = offset + 1
 
     def _take(self, offset: int, value: bytes, key: str) -> None:
         if not value:
@@ -228,25 +257,55 @@ class NotifyLoop:
             self._queue(notice, offset)
 
     def _queue(self, notice: Notice, offset: int) -> None:
-        if is_silenced(notice.record, self.silences, self.dependencies.now_s()):
+        now_s = self.dependencies.now_s()
+        if is_silenced(notice.record, self.silences, now_s):
             self.counters.add(NOTICES, 1, "", "silenced")
             return
         for name, target in self.targets.items():
-            if not target.route.takes(notice.record):
+            if not target.route.takes(notice.record) or self._progress.is_settled(name, offset):
                 continue
-            if offset == REFRESH and not target.repeats:
-                continue
-            if offset != REFRESH:
-                self._waiting[name, notice.key, offset] = offset
-            target.delivery.put(Item(notice, offset))
-        self.counters.set(NOTICES_WAITING, len(self._waiting))
+            timing = target.route.timing(notice, now_s)
+            if timing is Timing.NEVER:
+                self.counters.add(NOTICES, 1, name, "outside_hours")
+            else:
+                self._queue_for(name, Item(notice, offset), is_held=timing is Timing.HELD)
+        self._count_waiting()
+
+    def _queue_for(self, name: str, item: Item, *, is_held: bool) -> None:
+        is_too_much = is_held and self._progress.waiting(name) >= MOST_HELD
+        self._progress.add(name, item.notice.key, item.offset)
+        if is_too_much:
+            why = f"outside its hours, and {MOST_HELD:,} notices wait for them already"
+            self._unsent.append(Done(name, item, why))
+        else:
+            self.targets[name].delivery.put(item)
 
     def _repeat(self) -> None:
-        """Send open incidents again, when it is time, to targets that forget them."""
-        if self.owns and self.dependencies.clock() >= self._repeat_at_s:
+        """Send open incidents again to targets that forget them: from time to time, after outages.
+
+        An earlier round that is still queued is enough.
+        """
+        if not self.owns:
+            return
+        is_time = self.dependencies.clock() >= self._repeat_at_s
+        if is_time:
             self._repeat_at_s = self._repeat_time_s()
-            for record in self._open.values():
-                self._queue(Notice(NoticePhase.OPEN, record), REFRESH)
+        for target in self.targets.values():
+            if target.repeats and (target.delivery.has_recovered() or is_time):
+                self._refresh(target)
+
+    def _refresh(self, target: Target) -> None:
+        now_s = self.dependencies.now_s()
+        if target.delivery.is_refreshing():
+            return
+        for record in self._open.values():
+            notice = Notice(NoticePhase.OPEN, record)
+            if (
+                target.route.takes(record)
+                and target.route.timing(notice, now_s) is Timing.NOW
+                and not is_silenced(record, self.silences, now_s)
+            ):
+                target.delivery.put(Item(notice, REFRESH))
 
     def _repeat_time_s(self) -> float:
         return self.dependencies.clock() + self.repeat_s
@@ -262,8 +321,8 @@ class NotifyLoop:
                 break
         while self._unsent:
             done = self._unsent[0]
-            place = (done.target, done.item.notice.key, done.item.offset)
-            if done.why and place in self._waiting:
+            notice = (done.target, done.item.notice.key, done.item.offset)
+            if done.why and self._progress.holds(*notice):
                 self.dependencies.keep(done)
                 log.error(
                     "notice not sent",
@@ -274,17 +333,17 @@ class NotifyLoop:
             result = "unsent" if done.why else "delivered"
             if done.item.offset != REFRESH or not done.why:
                 self.counters.add(NOTICES, 1, done.target, result)
-            self._waiting.pop(place, None)
+            self._progress.settle(*notice)
             del self._unsent[0]
-        self.counters.set(NOTICES_WAITING, len(self._waiting))
+        self._count_waiting()
 
     def _commit(self) -> None:
         if not self.owns or self._held:
             return
-        offset = min([self._next, *self._waiting.values()])
-        if offset > self._committed and offset >= 0:
-            self.dependencies.commit({PARTITION: Position(offset)})
-            self._committed = offset
+        position = self._progress.position()
+        if position is not None:
+            self.dependencies.commit({PARTITION: position})
+            self._progress.committed(position)
 
 
 def _rows(batch: Batch) -> list[tuple[int, bytes, str]]:

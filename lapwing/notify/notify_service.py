@@ -14,39 +14,29 @@ from typing import Any
 
 import structlog
 
+from lapwing.notify.apprise_receiver import AppriseReceiver
 from lapwing.notify.delivery import Delivery, Done
 from lapwing.notify.notify_loop import Dependencies, NotifyLoop, Target
-from lapwing.notify.receivers import receiver_of
+from lapwing.notify.receivers import Receiver, receiver_of
 from shared.batch import Blob, Outgoing
 from shared.errors import ConfigError, GuardError, TransportError
 from shared.incidents.incident_topic import Schema, decoded, newest_records
 from shared.kafka import Admin, GroupSource, Publisher, Reader, topic_specs, wrong_count
 from shared.notices.bodies import webhook_body
-from shared.notices.notice import Route, Silence
+from shared.notices.hours import Hours
+from shared.notices.notice import EntityFilter, LabelsOf, Route, Silence
 from shared.operations.counters import Counters
-from shared.operations.health import Health
+from shared.operations.health import LoopHealth
 from shared.operations.retry import Outage, Retry
 from shared.operations.telemetry import TelemetryServer
 from shared.registry import Registry
-from shared.settings import NotifySettings, Settings
+from shared.settings import NotifySettings, Settings, TargetSettings
 
 log = structlog.get_logger()
 
 SETTLE_S = 5.0
 KEEP_S = 10.0
 """Longest wait for the acknowledgement of an unsent notice."""
-
-
-class NotifyHealth(Health):
-    """The reasons of the service before its loop runs, and of the loop afterwards."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop: NotifyLoop | None = None
-
-    def __call__(self) -> str:
-        """Return why the service is not ready; empty when it is."""
-        return super().__call__() if self.loop is None else self.loop.reason()
 
 
 def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
@@ -68,12 +58,13 @@ def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) ->
 
 
 def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
-    health = NotifyHealth()
+    health = LoopHealth()
     with TelemetryServer(settings.telemetry, counters, health):
         outage = Outage(settings.outage_deadline_s, counters, health=health, settle_s=SETTLE_S)
         retry = Retry(outage, stopping)
         admin = Admin(settings)
-        if retry(lambda: _checked(settings, admin), f"the broker at {settings.bootstrap}") is None:
+        topic_id = retry(lambda: _checked(settings, admin), f"the broker at {settings.bootstrap}")
+        if topic_id is None:
             return
         source = GroupSource(
             settings,
@@ -93,12 +84,13 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
             clock=time.monotonic,
             now_s=time.time,
             sleep=time.sleep,
+            topic_id=topic_id,
         )
         loop = NotifyLoop(
             dependencies,
-            targets_of(settings.notify, done),
+            targets_of(settings.notify, done, settings.incidents.labels_of),
             done,
-            silences_of(settings.notify),
+            silences_of(settings.notify, settings.incidents.labels_of),
             settings.notify.hold_hours * 900,
             counters,
             outage,
@@ -112,30 +104,66 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
             admin.close()
 
 
-def targets_of(settings: NotifySettings, done: SimpleQueue[Done]) -> dict[str, Target]:
-    """Return the targets with their deliveries."""
+def targets_of(
+    settings: NotifySettings,
+    done: SimpleQueue[Done],
+    labels_of: LabelsOf = lambda _: {},
+    now_s: Callable[[], float] = time.time,
+) -> dict[str, Target]:
+    """Return the targets with their deliveries.
+
+    labels_of : labels of an entity
+    now_s     : seconds since 1970 UTC, for hours
+    raises    : ConfigError for a target of kind apprise that cannot work
+    """
     hold_ms = round(settings.hold_hours * 3_600_000)
-    return {
-        name: Target(
-            Delivery(
-                name,
-                receiver_of(target, settings.timeout_s, hold_ms),
-                done,
-                per_minute=settings.max_per_minute,
-                give_up_after_s=settings.give_up_after_s,
-            ),
-            Route(target.min_severity, re.compile(target.entities)),
-            target.kind == "alertmanager",
+    targets = {}
+    for name, target in settings.targets.items():
+        route = route_of(settings, target, labels_of)
+        delivery = Delivery(
+            name,
+            _receiver(name, target, settings.timeout_s, hold_ms, labels_of),
+            done,
+            per_minute=settings.max_per_minute,
+            give_up_after_s=settings.give_up_after_s,
+            is_held=partial(_is_held, route, now_s),
         )
-        for name, target in settings.targets.items()
-    }
+        targets[name] = Target(delivery, route, target.kind == "alertmanager")
+    return targets
 
 
-def silences_of(settings: NotifySettings) -> list[Silence]:
-    """Return the silences."""
+def _receiver(
+    name: str, target: TargetSettings, timeout_s: float, hold_ms: int, labels_of: LabelsOf
+) -> Receiver:
+    if target.kind == "apprise":
+        return AppriseReceiver(name, target, timeout_s, labels_of)
+    return receiver_of(target, timeout_s, hold_ms, labels_of)
+
+
+def _is_held(route: Route, now_s: Callable[[], float]) -> bool:
+    return route.is_held(now_s())
+
+
+def route_of(settings: NotifySettings, target: TargetSettings, labels_of: LabelsOf) -> Route:
+    """Return what a target gets, and when."""
+    hours = None
+    if target.hours:
+        inverted = target.hours != target.hours_name
+        hours = Hours.of(settings.hours[target.hours_name], inverted=inverted)
+    entities = _filter(target.entities, target.labels, labels_of)
+    return Route(target.min_severity, entities, hours, target.outside_hours == "hold")
+
+
+def _filter(name: str, labels: Mapping[str, str], labels_of: LabelsOf) -> EntityFilter:
+    patterns = {label: re.compile(pattern) for label, pattern in labels.items()}
+    return EntityFilter(re.compile(name), patterns, labels_of)
+
+
+def silences_of(settings: NotifySettings, labels_of: LabelsOf = lambda _: {}) -> list[Silence]:
+    """Return the silences; labels_of = labels of an entity."""
     return [
         Silence(
-            re.compile(one.entities),
+            _filter(one.entities, one.labels, labels_of),
             one.metric,
             None if one.start is None else one.start.timestamp(),
             None if one.end is None else one.end.timestamp(),
@@ -144,13 +172,13 @@ def silences_of(settings: NotifySettings) -> list[Silence]:
     ]
 
 
-def _checked(settings: Settings, admin: Admin) -> bool:
-    """Check the topics; raises TopicMismatch, TransportError."""
+def _checked(settings: Settings, admin: Admin) -> str:
+    """Check the topics; return the incidents topic's id; raises TopicMismatch, TransportError."""
     specs = {spec.name: spec for spec in topic_specs(settings)}
     for name in (settings.topics.incidents, settings.topics.unsent):
         if (found := admin.partitions(name)) != 1:
             raise wrong_count(specs[name], found)
-    return True
+    return admin.identity(settings.topics.incidents).topic_id
 
 
 def _read_state(

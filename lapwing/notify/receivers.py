@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from shared.notices.bodies import alertmanager_body, mail, signature, webhook_body
-from shared.notices.notice import Notice
+from shared.notices.bodies import alertmanager_body, mail, signature, text_of, webhook_body
+from shared.notices.notice import LabelsOf, Notice
 from shared.operations.retry import within
 from shared.settings import TargetSettings
 
@@ -51,21 +51,32 @@ class Receiver(Protocol):
 class HttpReceiver:
     """Alertmanager or a webhook."""
 
-    def __init__(self, target: TargetSettings, timeout_s: float, hold_ms: int) -> None:
+    def __init__(
+        self,
+        target: TargetSettings,
+        timeout_s: float,
+        hold_ms: int,
+        labels_of: LabelsOf = lambda _: {},
+    ) -> None:
         self._target = target
         self._timeout_s = timeout_s
         self._hold_ms = hold_ms
+        self._labels_of = labels_of
 
     def send(self, notice: Notice) -> Answer:
         """Send a notice once."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": notice.key}
         headers["User-Agent"] = "lapwing"
         path = urlsplit(self._target.url).path
+        labels = self._labels_of(notice.record["entity"])
+        template = self._target.template
+        text = text_of(notice, template, labels) if template else ""
         if self._target.kind == "alertmanager":
-            body = alertmanager_body(notice, round(time.time() * 1000), self._hold_ms)
+            now_ms = round(time.time() * 1000)
+            body = alertmanager_body(notice, now_ms, self._hold_ms, labels, text)
             path = path.rstrip("/") + "/api/v2/alerts"
         else:
-            body = webhook_body(notice, self._target.body)
+            body = webhook_body(notice, self._target.body, text)
             query = urlsplit(self._target.url).query
             path = (path or "/") + (f"?{query}" if query else "")
         if self._target.secret:
@@ -108,13 +119,20 @@ def _retry_after_s(text: str) -> float:
 class MailReceiver:
     """An SMTP server."""
 
-    def __init__(self, target: TargetSettings, timeout_s: float) -> None:
+    def __init__(
+        self, target: TargetSettings, timeout_s: float, labels_of: LabelsOf = lambda _: {}
+    ) -> None:
         self._target = target
         self._timeout_s = timeout_s
+        self._labels_of = labels_of
 
     def send(self, notice: Notice) -> Answer:
         """Send a notice once."""
-        message = mail(notice, self._target.sender, self._target.to)
+        target, labels = self._target, self._labels_of(notice.record["entity"])
+        subject, text = (
+            text_of(notice, one, labels) if one else "" for one in (target.subject, target.template)
+        )
+        message = mail(notice, target.sender, target.to, subject, text)
         try:
             within(self._timeout_s, lambda: self._submit(message), "notify")
         except TimeoutError:
@@ -154,8 +172,10 @@ class MailReceiver:
                 server.quit()
 
 
-def receiver_of(target: TargetSettings, timeout_s: float, hold_ms: int) -> Receiver:
+def receiver_of(
+    target: TargetSettings, timeout_s: float, hold_ms: int, labels_of: LabelsOf
+) -> Receiver:
     """Return the receiver of a target."""
     if target.kind == "email":
-        return MailReceiver(target, timeout_s)
-    return HttpReceiver(target, timeout_s, hold_ms)
+        return MailReceiver(target, timeout_s, labels_of)
+    return HttpReceiver(target, timeout_s, hold_ms, labels_of)

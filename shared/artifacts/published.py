@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -208,14 +208,15 @@ def attach(models_dir: Path, sha256: str, name: str, files: Mapping[str, bytes])
     return True
 
 
-def prune(models_dir: Path, keep: int) -> list[str]:
+def prune(models_dir: Path, keep: int, in_use: Collection[str] = ()) -> list[str]:
     """Remove old models and leftovers of interrupted publishing.
 
     keep    : most recently published models that are kept, in addition to the current one
+    in_use  : SHA-256 of further models that are kept
     returns : the SHA-256 of the removed models
     raises  : ConfigError when models_dir cannot be written
     """
-    in_use = current(models_dir)
+    kept = {current(models_dir), *in_use}
     try:
         folders = [
             path for path in models_dir.iterdir() if _SHA256.fullmatch(path.name) and path.is_dir()
@@ -223,7 +224,7 @@ def prune(models_dir: Path, keep: int) -> list[str]:
         newest_first = sorted(
             folders, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True
         )
-        old = [path for path in newest_first[keep:] if path.name != in_use]
+        old = [path for path in newest_first[keep:] if path.name not in kept]
         for path in old:
             hidden = models_dir / f".{path.name}.{os.urandom(6).hex()}.tmp"
             path.rename(hidden)

@@ -7,6 +7,7 @@ of the episode in between. So a record that is read twice changes nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from shared.incidents.incident import MAX_METRICS, Episode, EpisodeKind, Incident
@@ -24,6 +25,8 @@ class Rules:
                      beginning
     shared_metrics : episodes of other entities must have a metric in common with the incident
     max_episodes   : most episodes of one incident
+    labels         : labels of an entity
+    same_labels    : entities are grouped only if these labels are the same
     keep_ms        : a closed incident is deleted after this time without a change
     stale_ms       : an open incident is closed after this time without a change
     """
@@ -34,6 +37,8 @@ class Rules:
     max_episodes: int
     keep_ms: int
     stale_ms: int
+    labels: Callable[[str], Mapping[str, str]] = lambda _: {}
+    same_labels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: IncidentSettings) -> Rules:
@@ -45,12 +50,17 @@ class Rules:
             max_episodes=settings.max_episodes,
             keep_ms=round(settings.keep_days * DAY_MS),
             stale_ms=round(settings.stale_days * DAY_MS),
+            labels=settings.labels_of,
+            same_labels=settings.same_labels,
         )
 
-    def prefix_of(self, entity: str) -> str | None:
-        """Return the part of a name that grouped entities share; None = it is never grouped."""
+    def group_of(self, entity: str) -> tuple[str, ...] | None:
+        """Return what grouped entities share: prefix and labels; None = it is never grouped."""
         found = self.prefix.match(entity)
-        return None if found is None else found.group(0)
+        labels = self.labels(entity)
+        if found is None or not labels.keys() >= set(self.same_labels):
+            return None
+        return found.group(0), *(labels[name] for name in self.same_labels)
 
     def joins(self, incident: Incident, episode: Episode) -> bool:
         """Return whether a new episode belongs to an open incident."""
@@ -60,8 +70,8 @@ class Rules:
             return True
         if not self.within_ms or abs(episode.start - incident.window_start) > self.within_ms:
             return False
-        prefix = self.prefix_of(episode.entity)
-        if prefix is None or prefix != self.prefix_of(incident.episodes[0].entity):
+        group = self.group_of(episode.entity)
+        if group is None or group != self.group_of(incident.episodes[0].entity):
             return False
         return not self.shared_metrics or _have_common(incident, episode)
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from email.message import EmailMessage
+from email.utils import formatdate
+from string import Template
 from typing import Any
 
 from shared.notices.notice import Notice, NoticePhase
@@ -17,6 +20,9 @@ from shared.wording import duration, iso, minute
 
 LISTED = 10
 """Entities and metrics that a text lists by name."""
+
+RESERVED_LABELS = frozenset({"alertname", "incident_id", "entity", "metric"})
+"""Labels of an alert; an entity's label of the same name does not replace them."""
 
 _HEADLINES = {
     NoticePhase.OPEN: "open",
@@ -32,8 +38,39 @@ def headline(notice: Notice) -> str:
     return f"[{_HEADLINES[notice.phase]}] {record['severity_class']}: {record['title']}"
 
 
-def text_of(notice: Notice) -> str:
-    """Return the message for people, several lines."""
+def template_fields(notice: Notice, labels: Mapping[str, str]) -> dict[str, str]:
+    """Return what a template may name (``TEMPLATE_FIELDS``); empty = not known.
+
+    labels : of the entity that opened the incident
+    """
+    record = notice.record
+    end, duration_ms = record["end"], record["duration_ms"]
+    return {
+        "phase": notice.phase.value,
+        "severity": record["severity_class"],
+        "title": record["title"],
+        "reason": record["reason"],
+        "entity": record["entity"],
+        "metric": record["metric"] or "",
+        "entities": _listed(record["entities"]),
+        "metrics": _listed(record["metrics"]),
+        "labels": ", ".join(f"{name}={text}" for name, text in sorted(labels.items())),
+        "start": f"{minute(record['start'])} UTC",
+        "end": "" if end is None else f"{minute(end)} UTC",
+        "duration": "" if duration_ms is None else duration(duration_ms),
+        "closed_because": record["closed_because"] or "",
+        "incident_id": record["incident_id"],
+    }
+
+
+def text_of(notice: Notice, template: str = "", labels: Mapping[str, str] | None = None) -> str:
+    """Return the message for people, several lines.
+
+    template : a checked ``notify.targets.NAME.template``; empty = the usual text
+    labels   : see ``template_fields``
+    """
+    if template:
+        return Template(template).substitute(template_fields(notice, labels or {}))
     record = notice.record
     lines = [headline(notice), record["reason"], f"since {minute(record['start'])} UTC"]
     if record["end"] is not None:
@@ -50,7 +87,13 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:LISTED]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
-def alertmanager_body(notice: Notice, now_ms: int, hold_ms: int) -> bytes:
+def alertmanager_body(
+    notice: Notice,
+    now_ms: int,
+    hold_ms: int,
+    labels: Mapping[str, str] | None = None,
+    text: str = "",
+) -> bytes:
     """Return the body of ``POST /api/v2/alerts`` with one alert.
 
     One alert a request: of several, Alertmanager takes the valid ones and answers 400 for the
@@ -58,13 +101,16 @@ def alertmanager_body(notice: Notice, now_ms: int, hold_ms: int) -> bytes:
     Alertmanager sets itself. The labels identify the alert and never change.
 
     hold_ms : an open incident is shown for so long unless it is sent again
+    labels  : of the entity that opened the incident
+    text    : the description; empty = the reason
     """
     record = notice.record
-    is_over = notice.phase in (NoticePhase.RESOLVED, NoticePhase.ENDED)
-    is_over = is_over or record["closed_because"] == "no_end"
+    is_over = notice.is_end or record["closed_because"] == "no_end"
+    own = {name: text for name, text in (labels or {}).items() if name not in RESERVED_LABELS}
     end_ms = now_ms if is_over else now_ms + hold_ms
     alert = {
-        "labels": {
+        "labels": own
+        | {
             "alertname": "LapwingIncident",
             "incident_id": record["incident_id"],
             "entity": record["entity"],
@@ -72,7 +118,7 @@ def alertmanager_body(notice: Notice, now_ms: int, hold_ms: int) -> bytes:
         },
         "annotations": {
             "summary": record["title"],
-            "description": record["reason"],
+            "description": text or record["reason"],
             "severity": record["severity_class"],
             "entities": _listed(record["entities"]),
             "closed_because": record["closed_because"] or "",
@@ -83,13 +129,14 @@ def alertmanager_body(notice: Notice, now_ms: int, hold_ms: int) -> bytes:
     return json.dumps([alert], ensure_ascii=False).encode()
 
 
-def webhook_body(notice: Notice, style: str) -> bytes:
+def webhook_body(notice: Notice, style: str, text: str = "") -> bytes:
     """Return the body of a webhook.
 
     style : json = text and incident; slack = what Slack's incoming webhooks and its imitators take
+    text  : for people; empty = the usual one
     """
+    text = text or text_of(notice)
     if style == "slack":
-        text = text_of(notice)
         for plain, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
             text = text.replace(plain, safe)
         return json.dumps({"text": text}, ensure_ascii=False).encode()
@@ -98,7 +145,7 @@ def webhook_body(notice: Notice, style: str) -> bytes:
     }
     for name in ("start", "end", "peak_time", "recorded_at", "window_start"):
         record[name] = None if record[name] is None else iso(record[name])
-    body = {"phase": notice.phase.value, "key": notice.key, "text": text_of(notice)}
+    body = {"phase": notice.phase.value, "key": notice.key, "text": text}
     return json.dumps(body | {"incident": record}, ensure_ascii=False).encode()
 
 
@@ -111,17 +158,25 @@ def signature(secret: str, time_s: int, body: bytes) -> str:
     return f"t={time_s},v1={hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()}"
 
 
-def mail(notice: Notice, sender: str, to: tuple[str, ...]) -> EmailMessage:
-    """Return a mail; all mails about an incident are one thread."""
-    incident_id = notice.record["incident_id"]
+def mail(
+    notice: Notice, sender: str, to: tuple[str, ...], subject: str = "", text: str = ""
+) -> EmailMessage:
+    """Return a mail; all mails about an incident are one thread.
+
+    Its date is that of the record: a repeat is the same mail.
+
+    subject, text : empty = the usual ones
+    """
+    incident_id, record_ms = notice.record["incident_id"], notice.record["recorded_at"]
     message = EmailMessage()
-    message["Subject"] = " ".join(headline(notice).split())
+    message["Subject"] = " ".join((subject or headline(notice)).split())
     message["From"] = sender
     message["To"] = ", ".join(to)
     digest = hashlib.sha256(notice.key.encode()).hexdigest()[:32]
+    message["Date"] = formatdate(record_ms / 1000)
     message["Message-ID"] = f"<{digest}@lapwing>"
     thread = hashlib.sha256(str(incident_id).encode()).hexdigest()[:32]
     message["References"] = f"<{thread}@lapwing>"
     message["Idempotency-Key"] = " ".join(notice.key.split())
-    message.set_content(text_of(notice) + "\n")
+    message.set_content((text or text_of(notice)) + "\n")
     return message

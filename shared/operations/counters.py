@@ -146,7 +146,8 @@ INCIDENT_RECORDS_SKIPPED = Metric(
 NOTICES = Metric(
     "lapwing_notices_total",
     "counter",
-    "Notices about incidents: delivered, unsent, silenced (no target) or unreadable (no target)",
+    "Notices about incidents: delivered, unsent, outside_hours (dropped), silenced (no target) or"
+    " unreadable (no target)",
     ("target", "result"),
 )
 NOTICES_WAITING = Metric(

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Stopping = Callable[[], bool]
 """Returns whether a shutdown has been requested."""
 
+SlotName = Annotated[
+    str | None, typer.Option("--slot", metavar="NAME", help="slot: stable name of this instance.")
+]
+
 SettingsFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
 ]

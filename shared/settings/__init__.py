@@ -1,11 +1,6 @@
 """Every setting, its default and what is allowed; flags > environment > file > default."""
 
-from shared.settings.alerting import (
-    IncidentSettings,
-    NotifySettings,
-    SilenceSettings,
-    TargetSettings,
-)
+from shared.settings.alerting import IncidentSettings
 from shared.settings.analysis import (
     DEFAULT_MODEL_BYTES,
     DetectionSettings,
@@ -18,6 +13,13 @@ from shared.settings.analysis import (
 )
 from shared.settings.loading import Settings, load_settings
 from shared.settings.names import ENV_PREFIX, RENAMED, variable_of
+from shared.settings.notifying import (
+    TEMPLATE_FIELDS,
+    HoursSettings,
+    NotifySettings,
+    SilenceSettings,
+    TargetSettings,
+)
 from shared.settings.section import Section
 from shared.settings.transport import (
     DashboardSettings,
@@ -32,9 +34,11 @@ __all__ = [
     "DEFAULT_MODEL_BYTES",
     "ENV_PREFIX",
     "RENAMED",
+    "TEMPLATE_FIELDS",
     "DashboardSettings",
     "DetectionSettings",
     "FeatureSettings",
+    "HoursSettings",
     "IncidentSettings",
     "InputSettings",
     "MetricRule",

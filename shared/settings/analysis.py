@@ -314,7 +314,14 @@ class TrainSettings(Section):
         None,
         description="retrain on this cron schedule, UTC, e.g. 0 3 * * *",
     )
-    keep: int = Field(10, ge=1, description="number of newest models kept in the models folder")
+    keep: int = Field(
+        10,
+        ge=1,
+        description=(
+            "number of newest models kept in the models folder, beside those that have scored"
+            " records which the input topic still has"
+        ),
+    )
 
     @field_validator("gamma")
     @classmethod

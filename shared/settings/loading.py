@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from shared.errors import ConfigError
 from shared.events import Detector, present_detector
-from shared.settings.alerting import IncidentSettings, NotifySettings
+from shared.settings.alerting import IncidentSettings, refuse_unknown_labels
 from shared.settings.analysis import (
     DetectionSettings,
     FeatureSettings,
@@ -33,6 +33,7 @@ from shared.settings.analysis import (
     TrainSettings,
 )
 from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, did_you_mean, variable_of
+from shared.settings.notifying import NotifySettings
 from shared.settings.transport import (
     DashboardSettings,
     PredictSettings,
@@ -106,6 +107,15 @@ class Settings(BaseSettings):
     def _dotted(cls, value: dict[str, str]) -> dict[str, str]:
         dotted = {name.lower().replace("_", "."): str(setting) for name, setting in value.items()}
         return {"bootstrap.servers": "localhost:9092"} | dotted
+
+    @model_validator(mode="after")
+    def _known_labels(self) -> Settings:
+        known = self.incidents.label_names
+        for name, target in self.notify.targets.items():
+            refuse_unknown_labels(f"notify.targets.{name}.labels", target.labels, known)
+        for number, silence in enumerate(self.notify.silences):
+            refuse_unknown_labels(f"notify.silences.{number}.labels", silence.labels, known)
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -223,7 +233,9 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
 
 def _sentence(error: Any) -> str:
     path = [str(part) for part in error["loc"]]
-    name = ".".join(path) or "settings"
+    if not path:  # about several settings; its input would be all of them, with secrets
+        return str(error["msg"]).removeprefix("Value error, ")
+    name = ".".join(path)
     variable = ENV_PREFIX + "__".join(path).upper()
     if error["type"] == "extra_forbidden":
         if present := RENAMED.get(name.lower()):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 
 def comma_list(value: Any) -> Any:
@@ -20,8 +21,18 @@ def _none(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
 
+def _compiles(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(comma_list)]
 """Several names: a list in the file, ``a,b`` in the environment."""
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression."""
 NoneAllowed = BeforeValidator(_none)
 """Marks an optional setting: ``none`` and an empty text mean null, which TOML does not have."""
 

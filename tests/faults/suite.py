@@ -17,6 +17,7 @@ from tests.faults import (
     rows_incidents,
     rows_load,
     rows_models,
+    rows_notify,
     rows_processes,
     rows_services,
     rows_soak,
@@ -35,6 +36,7 @@ MODULES = (
     rows_cluster,
     rows_guards,
     rows_incidents,
+    rows_notify,
     rows_soak,
 )
 """Imported for the rows that they enter, which are carried out in this order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from tests.reference.similarity import features_of
@@ -135,7 +136,10 @@ class Recomputation:
         max_episodes: int,
         keep_ms: int,
         stale_ms: int,
+        labels: str = "",
+        same_labels: Sequence[str] = (),
     ) -> None:
+        self.labels, self.same_labels = re.compile(labels or "(?!)"), same_labels
         self.within_ms, self.prefix = within_ms, re.compile(prefix)
         self.shared_metrics, self.most = shared_metrics, max_episodes
         self.keep_ms, self.stale_ms = keep_ms, stale_ms
@@ -235,6 +239,10 @@ class Recomputation:
         texts = [self.prefix.match(name) for name in (new.entity, group.known[0].entity)]
         if None in texts or texts[0].group() != texts[1].group():
             return False
+        labels = [self.labels.fullmatch(name) for name in (new.entity, group.known[0].entity)]
+        for name in self.same_labels:
+            if None in labels or labels[0][name] is None or labels[0][name] != labels[1][name]:
+                return False
         if not self.shared_metrics:
             return True
         if new.kind == "stopped":

@@ -10,6 +10,7 @@ from shared.incidents.fold import Changed, IncidentFold, Place
 from shared.incidents.grouping import Rules
 from shared.incidents.incident import Incident
 from shared.incidents.occurrence import Occurrence, occurrence_of
+from shared.settings import IncidentSettings
 
 HOUR_MS = 3_600_000
 BEGIN_MS = 1_400_000_000_000
@@ -91,7 +92,8 @@ def rules(**given: Any) -> Rules:
         "keep_ms": 30 * 24 * HOUR_MS,
         "stale_ms": 14 * 24 * HOUR_MS,
     } | given
-    return Rules(**(usual | {"prefix": re.compile(usual["prefix"])}))
+    labels = IncidentSettings(labels=usual.pop("labels", "")).labels_of
+    return Rules(**(usual | {"prefix": re.compile(usual["prefix"]), "labels": labels}))
 
 
 def apply(fold: IncidentFold, offset: int, row: Row) -> list[Changed]:

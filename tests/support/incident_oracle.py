@@ -49,6 +49,8 @@ def recomputation(settings: Settings) -> Recomputation:
         given.max_episodes,
         round(given.keep_days * DAY_MS),
         round(given.stale_days * DAY_MS),
+        given.labels,
+        given.same_labels,
     )
     for batch in Reader(settings).read(settings.topics.anomalies):
         for row in range(len(batch)):

@@ -43,6 +43,7 @@ class World:
         self.down: TransportError | None = None
         self.stopped = False
         self.reads: list[dict[int, int]] = []
+        self.retained: Callable[[], set[str]] = set
 
     def ends(self) -> Mapping[int, int]:
         if self.down:
@@ -89,7 +90,12 @@ class World:
 
     def service(self, options: Options | None = None) -> TrainingService:
         dependencies = Dependencies(
-            self, self.decoder, lambda: self.time_s, lambda: self.time_s, self.sleep
+            self,
+            self.decoder,
+            lambda: self.time_s,
+            lambda: self.time_s,
+            self.sleep,
+            lambda: self.retained(),
         )
         self.counters = Counters()
         return TrainingService(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+import time
 import urllib.request
 
 import pytest
@@ -90,6 +92,39 @@ def test_a_port_that_is_taken_is_named(site):
         settings = site.settings.model_copy(update={"dashboard": wanted})
         with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port}.*dashboard\.port"):
             run(settings, lambda: True)
+
+
+def test_metrics_and_probes_have_a_port_of_their_own(site):
+    port = free_port()
+    wanted = site.settings.dashboard.model_copy(update={"port": free_port()})
+    telemetry = site.settings.telemetry.model_copy(update={"port": port})
+    folder = site.settings.state_dir / "another"
+    update = {"dashboard": wanted, "telemetry": telemetry, "state_dir": folder}
+    settings = site.settings.model_copy(update=update)
+    stopping = threading.Event()
+    page = threading.Thread(target=run, args=(settings, stopping.is_set))
+    page.start()
+    try:
+        text = ""
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            text = _until_answered(f"http://127.0.0.1:{port}{path}")
+        assert "lapwing_build_info{" in text
+    finally:
+        stopping.set()
+        page.join(20)
+    assert not page.is_alive()
+
+
+def _until_answered(url):
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                assert answer.status == 200
+                return answer.read().decode()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_a_missing_topic_is_waited_for_and_named(tmp_path):

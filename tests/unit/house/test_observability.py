@@ -142,9 +142,8 @@ def test_the_scraped_services_are_those_of_the_compose_file() -> None:
     port = loaded(ROOT / "docker-compose.yml")["x-settings"]["LAPWING_TELEMETRY__PORT"]
     assert names["port"] == port
     once = {"topics", "backfill"}
-    page = {"dashboard"}  # it has no metrics
     ours = {name for name, service in services.items() if "lapwing" in service["image"]}
-    assert set(names["names"]) == ours - once - page
+    assert set(names["names"]) == ours - once
 
 
 def test_the_profile_mounts_what_is_there() -> None:

@@ -51,11 +51,12 @@ def said(records: list[dict[str, Any] | None]) -> list[Incident | None]:
     prefix=st.sampled_from(("", "[^-]+-", "x")),
     shared=st.booleans(),
     most=st.sampled_from((1, 2, 200)),
+    same=st.sampled_from(((), ("kind",), ("number", "kind"))),
     restarts=st.sets(st.integers(0, 30), max_size=4),
     back=st.integers(0, 3),
 )
 def test_equals_plain_recomputation_byte_for_byte(
-    rows, within, prefix, shared, most, restarts, back
+    rows, within, prefix, shared, most, same, restarts, back
 ):
     """Restarts continue from the records that compaction leaves."""
     chosen = {
@@ -65,6 +66,8 @@ def test_equals_plain_recomputation_byte_for_byte(
         "max_episodes": most,
         "keep_ms": 30 * HOUR_MS,
         "stale_ms": 90 * HOUR_MS,
+        "labels": "(?P<kind>[a-z]+)-(?P<number>[0-9])",
+        "same_labels": same,
     }
     plain = Recomputation(**chosen)
     fold = IncidentFold(rules(**chosen))
@@ -165,6 +168,8 @@ def test_episodes_that_start_together_are_one_incident():
         ({"minute": 1, "metric": "disk"}, {}),
         ({"minute": 1}, {"prefix": "[a-z]+-1"}),
         ({"minute": 1}, {"max_episodes": 1}),
+        ({"minute": 1}, {"labels": r"web-(?P<number>\d)", "same_labels": ("number",)}),
+        ({"minute": 1}, {"labels": "(?P<kind>db)-1", "same_labels": ("kind",)}),
     ],
 )
 def test_what_keeps_entities_apart(second, given):

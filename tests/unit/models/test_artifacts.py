@@ -259,6 +259,15 @@ def test_prune_keeps_the_newest_and_the_current_one(tmp_path: Path) -> None:
     assert artifacts.prune(tmp_path, 2) == []
 
 
+def test_prune_keeps_what_is_in_use(tmp_path: Path) -> None:
+    models = [publish(tmp_path, seed=number) for number in range(4)]
+    for age, model in enumerate(reversed(models)):
+        os.utime(tmp_path / model.sha256, (time.time() - 100 * age,) * 2)
+    (tmp_path / "CURRENT").write_text(models[3].sha256 + "\n")
+    removed = artifacts.prune(tmp_path, 1, {models[1].sha256, "f" * 64})
+    assert sorted(removed) == sorted(model.sha256 for model in (models[0], models[2]))
+
+
 def test_prune_clears_what_an_interrupted_publishing_left(tmp_path: Path) -> None:
     publish(tmp_path)
     old, fresh = tmp_path / f".{'a' * 64}.abc.tmp", tmp_path / f".{'b' * 64}.abc.tmp"

@@ -12,14 +12,14 @@ from queue import SimpleQueue
 import pytest
 
 import schemas
-from lapwing.notify import delivery
+from lapwing.notify import delivery, notify_loop
 from lapwing.notify.delivery import Bucket, Delivery, Done, Item
 from lapwing.notify.notify_loop import Dependencies, NotifyLoop
 from lapwing.notify.notify_service import silences_of, targets_of
 from lapwing.notify.receivers import Answer, HttpReceiver, MailReceiver, answer_of
 from shared.encode.records import decode_records, encode_records
 from shared.errors import TransportError
-from shared.operations.counters import NOTICES, Counters
+from shared.operations.counters import NOTICES, NOTICES_WAITING, Counters
 from shared.operations.retry import Outage
 from shared.settings import NotifySettings, TargetSettings
 from tests.support.anomaly_logs import alarm
@@ -188,9 +188,9 @@ class World:
 
     def __init__(self, url: str, **more) -> None:
         self.log = MemoryLog({"incidents": 1})
-        self.settings = NotifySettings(
-            targets={"ops": {"kind": "webhook", "url": url}}, timeout_s=0.3, **more
-        )
+        given = {"targets": {"ops": {"kind": "webhook", "url": url}}, "timeout_s": 0.3} | more
+        self.settings = NotifySettings(**given)
+        self.now_s = time.time
         self.counters = Counters()
         self.kept: list[Done] = []
         self.topic_down = False
@@ -229,10 +229,10 @@ class World:
                 self.decode,
                 self.keep,
                 time.monotonic,
-                time.time,
+                lambda: self.now_s(),
                 lambda _: None,
             ),
-            targets_of(self.settings, done),
+            targets_of(self.settings, done, now_s=lambda: self.now_s()),
             done,
             silences_of(self.settings),
             1000.0,
@@ -256,6 +256,11 @@ class World:
         found = self.log.committed.get(("g", "incidents", 0))
         return -1 if found is None else found.offset
 
+    @property
+    def metadata(self) -> str:
+        found = self.log.committed.get(("g", "incidents", 0))
+        return "" if found is None else found.metadata
+
 
 def test_a_position_is_committed_after_its_notices_and_kills_lose_nothing():
     with receiver(["hang", 500]) as inbox:
@@ -270,6 +275,79 @@ def test_a_position_is_committed_after_its_notices_and_kills_lose_nothing():
             target.delivery.close()
         world.until(loop, lambda: world.position == 3)
         assert set(inbox.keys) == {"e1open/open", "e1open/worse/critical", "e1open/resolved"}
+
+
+def test_a_restart_repeats_to_no_target_what_another_one_still_waits_for():
+    with receiver([500] * 1000) as broken, receiver() as well:
+        targets = {
+            name: {"kind": "webhook", "url": one.url}
+            for name, one in (("broken", broken), ("well", well))
+        }
+        world = World("", targets=targets)
+        loop = world.service()
+        world.until(loop, lambda: world.position == 0)
+        world.append(*records(OPEN, WORSE))
+        world.until(loop, lambda: world.metadata == '{"settled":{"well":2}}')
+        for target in loop.targets.values():
+            target.delivery.close()
+        broken.plan.clear()
+        loop = world.service()
+        world.append(*records(OPEN, WORSE, CLOSED)[2:])
+        world.until(loop, lambda: world.position == 3)
+        assert world.metadata == ""
+        assert well.taken == ["e1open/open", "e1open/worse/critical", "e1open/resolved"]
+        assert set(broken.taken) == set(well.taken)
+
+
+def alerts_of(inbox) -> list[str]:
+    return [json.loads(body)[0]["labels"]["incident_id"] for _, _, body in inbox.requests]
+
+
+def test_open_incidents_are_sent_again_once_alertmanager_answers_after_a_failure():
+    """It keeps alerts in memory only, so a restart has lost them."""
+    with receiver() as inbox:
+        world = World("", targets={"ops": {"kind": "alertmanager", "url": inbox.url}})
+        loop = world.service()
+        world.append(*records(OPEN))
+        world.until(loop, lambda: world.position == 1)
+        inbox.plan += [503]
+        world.append(*records(alarm(7, "open", entity="db", minute=50)))
+        world.until(loop, lambda: len(inbox.requests) == 5)
+        assert alerts_of(inbox)[:3] == ["e1open", "e7open", "e7open"]
+        assert set(alerts_of(inbox)[3:]) == {"e1open", "e7open"}
+        for _ in range(20):
+            loop.step()
+        assert len(inbox.requests) == 5
+
+
+def test_a_round_of_open_incidents_waits_for_the_one_before_it():
+    with receiver([500] * 100_000) as broken:
+        world = World("", targets={"ops": {"kind": "alertmanager", "url": broken.url}})
+        loop = world.service()
+        loop.repeat_s = 0.0
+        world.append(*records(OPEN, alarm(7, "open", entity="db", minute=50)))
+        [target] = loop.targets.values()
+        for _ in range(50):
+            loop.step()
+            time.sleep(0.002)
+        queued = [item.offset for item in target.delivery._items]
+        assert queued.count(delivery.REFRESH) <= 2
+
+
+def test_a_target_that_does_not_answer_stops_reading_before_memory_is_full(monkeypatch):
+    monkeypatch.setattr(notify_loop, "MOST_WAITING", 10)
+    monkeypatch.setattr(notify_loop, "MAX_RECORDS", 4)
+    with receiver([500] * 100_000) as broken:
+        world = World(broken.url, max_per_minute=60_000)
+        loop = world.service()
+        world.until(loop, lambda: world.position == 0)
+        world.append(*records(*(alarm(k, "open", entity=f"h{k}", minute=9 * k) for k in range(50))))
+        for _ in range(100):
+            loop.step()
+        assert 10 <= world.counters.value(NOTICES_WAITING) < 14
+        broken.plan.clear()
+        world.until(loop, lambda: world.position == 50)
+        assert dict(broken.keys) == {f"e{k}open/open": 1 for k in range(50)}
 
 
 def test_the_first_start_sends_what_is_open_and_no_history():

@@ -11,7 +11,15 @@ import pytest
 
 from shared.incidents.fold import IncidentFold
 from shared.notices.bodies import alertmanager_body, mail, signature, text_of, webhook_body
-from shared.notices.notice import Notice, NoticePhase, Route, Silence, is_silenced, notice_of
+from shared.notices.notice import (
+    EntityFilter,
+    Notice,
+    NoticePhase,
+    Route,
+    Silence,
+    is_silenced,
+    notice_of,
+)
 from tests.support.anomaly_logs import BEGIN_MS, Row, alarm, apply, rules, verdict
 
 NOW_MS = BEGIN_MS + 3_600_000
@@ -35,6 +43,10 @@ OPEN, WORSE, CLOSED = (
 )
 
 
+def named(pattern: str) -> EntityFilter:
+    return EntityFilter(re.compile(pattern))
+
+
 def test_phases_and_keys():
     found = notices(OPEN, WORSE, CLOSED)
     assert [one.phase for one in found] == ["open", "worse", "resolved"]
@@ -55,14 +67,14 @@ def test_what_is_no_news():
 
 def test_routes():
     [record] = records(OPEN)
-    assert Route("minor", re.compile("web-.*")).takes(record)
-    assert not Route("major", re.compile(".*")).takes(record)
-    assert not Route("info", re.compile("web")).takes(record), "the whole name"
+    assert Route("minor", named("web-.*")).takes(record)
+    assert not Route("major", named(".*")).takes(record)
+    assert not Route("info", named("web")).takes(record), "the whole name"
 
 
 def test_silences():
     record = records(OPEN, alarm(2, "open", entity="web-2", minute=2))[-1]
-    one, both = re.compile("web-1"), re.compile("web-[12]")
+    one, both = named("web-1"), named("web-[12]")
     assert not Silence(one).covers(record, 0), "not all of its entities"
     assert Silence(both).covers(record, 0)
     assert Silence(both, "cpu").covers(record, 0)
@@ -107,6 +119,7 @@ def test_mail():
     first, last = (mail(one, "a@b", ("c@d", "e@f")) for one in (opened, closed))
     assert first["Subject"] == "[open] minor: web 1: cpu unusually high"
     assert first["To"] == "c@d, e@f"
+    assert first["Date"] == "Tue, 13 May 2014 16:53:20 -0000"
     assert first["Message-ID"] != last["Message-ID"]
     assert first["References"] == last["References"], "one thread"
     assert first["Message-ID"] == mail(opened, "a@b", ("c@d",))["Message-ID"], "repeats are known"

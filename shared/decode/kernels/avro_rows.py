@@ -1,4 +1,4 @@
-"""Decodes records in Confluent's wire format to columns, by the plan of their writer schema.
+"""Decodes Avro records to columns, by the plan of their writer schema.
 
 Invariant: a record is accepted as a whole or not at all; the outcome depends on its own bytes only,
 and costs at most O(its bytes). ``shared.decode.avro.plan`` compiles the plans.
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from shared.decode.kernels.frame_rows import FRAMES, NONE, Frames
 from shared.decode.kernels.gate_checks import (
     ACCEPTED,
     HAS_NO_TIME,
@@ -57,13 +58,9 @@ END, UNION, JUMP, DOUBLE, FLOAT, LONG, INT, STRING, BYTES_, BOOLEAN, FIXED, ENUM
 )
 TIME_DOUBLE, TIME_TEXT = range(14, 16)
 SKIPPED, METRIC, PART, TIME = range(4)
-NONE = -1
 
 # Reasons for rejection in addition to those of the gates: shared.events.Reason.
 NOT_AVRO, TRAILING_BYTES = 3, 7
-
-HEADER_BYTES = 5
-"""Magic byte 0 and the schema id, 4 bytes big-endian."""
 
 _ABSENT, _TEXT, _NUMBER, _SYMBOL = range(4)  # kinds of an entity part
 # Cells of a loop: items left in the block, end of the block or NONE.
@@ -78,7 +75,7 @@ _I8S, _I8SS = types.int64[::1], types.int64[:, ::1]
 class Plans(NamedTuple):
     """The plans of the schemas in a batch, joined.
 
-    ids           : int64 (s,)      schema ids, increasing
+    ids           : int64 (s,)      numbers of the schemas, increasing
     plan_of_id    : int64 (s,)      row of ``plans``; negative: minus the reason why there is none
     plans         : int64 (p, 5)    first step, first column, first symbol, entity parts, depth
     steps         : int64 (k, 4)    steps of all plans
@@ -143,34 +140,6 @@ class _Word(NamedTuple):
 
 _PLANS = group(Plans, _I8S, _I8S, _I8SS, _I8SS, BYTES, _I8S, _I8S)
 _SCRATCH = group(Scratch, _I8SS, _I8SS, _I8S, types.uint64[::1])
-
-
-@helper
-def schema_id_of(data: Bytes, start: int, stop: int) -> Int:
-    """Return the schema id (0 to 2**32 - 1) of a record; NONE in another wire format."""
-    if stop - start < HEADER_BYTES or data[start] != 0:
-        return NONE
-    schema_id = np.int64(0)
-    for i in range(1, HEADER_BYTES):
-        schema_id = schema_id * 256 + np.int64(data[start + i])
-    return schema_id
-
-
-@kernel(BYTES, BOUNDS, _I8S)
-def schema_id_runs(data: Bytes, bounds: Int64s, runs: Int64s) -> int:
-    """Write the schema ids in log order, one for each run of equal ids; return their number.
-
-    data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]; those without
-                   an id are left out
-    runs         : int64 (n,)             written
-    """
-    count = 0
-    for row in range(len(bounds) - 1):
-        schema_id = schema_id_of(data, bounds[row], bounds[row + 1])
-        if schema_id != NONE and (count == 0 or runs[count - 1] != schema_id):
-            runs[count] = schema_id
-            count += 1
-    return count
 
 
 @helper
@@ -408,21 +377,28 @@ def _write_name(
 
 
 @helper
-def _plan_of(schema_id: Int, index: Int, plans: Plans) -> tuple[Int, Int]:
-    """Return the index of a schema id and its plan; ``index`` is that of the previous record."""
-    if plans.ids[index] != schema_id:
-        index = np.searchsorted(plans.ids, schema_id)
+def _plan_of(number: Int, index: Int, plans: Plans) -> tuple[Int, Int]:
+    """Return the index of a schema and its plan; ``index`` is that of the previous record."""
+    if plans.ids[index] != number:
+        index = np.searchsorted(plans.ids, number)
     return index, plans.plan_of_id[index]
 
 
 @wrapping
-@kernel(BYTES, BOUNDS, _PLANS, LIMITS, ROWS, _SCRATCH)
+@kernel(BYTES, BOUNDS, FRAMES, _PLANS, LIMITS, ROWS, _SCRATCH)
 def decode_rows(
-    data: Bytes, bounds: Int64s, plans: Plans, limits: GateLimits, rows: GatedRows, scratch: Scratch
+    data: Bytes,
+    bounds: Int64s,
+    frames: Frames,
+    plans: Plans,
+    limits: GateLimits,
+    rows: GatedRows,
+    scratch: Scratch,
 ) -> tuple[int, int]:
     """Decode each record and check it by all gates.
 
     data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]
+    frames       : of each record; each number is in ``plans.ids``, or NONE
     rows         : written: each record as accepted or as rejected; n rows of each, and 256 n + 64
                    bytes of names
     returns      : how many were accepted, how many rejected
@@ -436,14 +412,14 @@ def decode_rows(
     rows.name_bounds[0] = 0
     for row in range(len(bounds) - 1):
         start, stop = bounds[row], bounds[row + 1]
-        schema_id = schema_id_of(data, start, stop)
+        number = frames.numbers[row]
         plan = np.int64(0)
         name_end = np.int64(0)
         reason = check_size(stop - start, limits)
-        if reason == ACCEPTED and schema_id == NONE:
+        if reason == ACCEPTED and number == NONE:
             reason = NOT_AVRO
         if reason == ACCEPTED:
-            plan_index, plan = _plan_of(schema_id, plan_index, plans)
+            plan_index, plan = _plan_of(number, plan_index, plans)
             if plan < 0:
                 reason = -plan
         if reason == ACCEPTED:
@@ -453,8 +429,7 @@ def decode_rows(
             parts[:, 0] = _ABSENT
             steps = _Plan(plans.steps, plans.plans[plan, 0], plans.columns, plans.plans[plan, 1])
             fields = _Fields(rows.values[good], parts, found)
-            begin = start + HEADER_BYTES
-            end = _walk(data, begin, stop, steps, fields, scratch.loops, word)
+            end = _walk(data, frames.begins[row], stop, steps, fields, scratch.loops, word)
             if end < 0:
                 reason = -end
             elif end < stop:

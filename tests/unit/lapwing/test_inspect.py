@@ -274,7 +274,7 @@ def test_records_without_a_key_are_said_before_an_entity_is_spread() -> None:
 
 
 def test_numbers_that_cannot_be_read_are_a_warning() -> None:
-    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": -2}
     schema = text(
         host="string",
         ts=MILLIS,
@@ -285,8 +285,9 @@ def test_numbers_that_cannot_be_read_are_a_warning() -> None:
     )
     (message,) = seen([], {2: schema}, latest=schema).readings[0].warnings
     assert message == (
-        "2 numeric fields are left out: price (a decimal is not read: write a double), mixed (of"
-        " several types: int, string); if this is intended, set input.exclude=price,mixed"
+        "2 numeric fields are left out: price (a decimal without a scale of 0 to 300 beside its"
+        " logicalType is not read: write a double), mixed (of several types: int, string); if this"
+        " is intended, set input.exclude=price,mixed"
     )
     excluded = seen([], {2: schema}, latest=schema, exclude="PRICE,mixed")
     assert excluded.readings[0].warnings == ()

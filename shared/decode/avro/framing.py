@@ -81,12 +81,15 @@ def frames_of(batch: Batch, schema_ids: str) -> Framing:
     if schema_ids == "confluent":
         return Framing(frames, ())
     _frame_long_ids(batch, frames, schema_ids, refs)
+    number_of: dict[Headers, int | None] = {}
     for row, headers in batch.headers.items():
-        found = key_in_headers(headers)
-        if found is None:
-            continue
-        frames.begins[row] = bounds[row]
-        frames.numbers[row] = kernel.NONE if isinstance(found, Misplaced) else _number(found, refs)
+        pairs = tuple(headers)
+        if pairs not in number_of:
+            number_of[pairs] = _number_in(pairs, refs)
+        number = number_of[pairs]
+        if number is not None:
+            frames.begins[row] = bounds[row]
+            frames.numbers[row] = number
     return Framing(frames, tuple(refs))
 
 
@@ -132,6 +135,14 @@ def key_in_headers(headers: Headers) -> SchemaKey | Misplaced | None:
 _READ = {VALUE_HEADER, ENCODING_HEADER, *_IN_APICURIO}
 
 
+def _number_in(headers: Headers, refs: dict[SchemaRef, int]) -> int | None:
+    """Return the number of the schema that headers name; None where they name none."""
+    found = key_in_headers(headers)
+    if found is None:
+        return None
+    return kernel.NONE if isinstance(found, Misplaced) else _number(found, refs)
+
+
 def _confluent_key(value: bytes) -> SchemaKey | None:
     """Return the schema in Confluent's header: 1 and a GUID, or 0 and an id of 4 bytes."""
     if value[:1] == b"\1" and len(value) == 17:
@@ -150,11 +161,14 @@ def _frame_long_ids(
 ) -> None:
     """Frame the records with 8-byte ids, and those whose ids are Apicurio's by the setting."""
     bounds = batch.values.bounds
-    for row in np.flatnonzero(frames.numbers == 0).tolist():
-        if bounds[row + 1] - bounds[row] > LONG_HEADER_BYTES:
-            value = batch.values.data[bounds[row] : bounds[row] + LONG_HEADER_BYTES]
-            frames.numbers[row] = _number(_long_id(value, schema_ids), refs)
-            frames.begins[row] = bounds[row] + LONG_HEADER_BYTES
+    rows = np.flatnonzero((frames.numbers == 0) & (np.diff(bounds) > LONG_HEADER_BYTES))
+    data = np.frombuffer(batch.values.data, np.uint8)
+    ids = data[bounds[rows][:, None] + np.arange(1, LONG_HEADER_BYTES)].view(">u8").ravel()
+    long_kind = _OF_VALUES.get(schema_ids, IdKind.GLOBAL_ID)
+    for schema_id in np.unique(ids).tolist():
+        number = _number(SchemaRef(long_kind, schema_id), refs)
+        frames.numbers[rows[ids == schema_id]] = number
+    frames.begins[rows] = bounds[rows] + LONG_HEADER_BYTES
     kind = _OF_VALUES.get(schema_ids)
     if kind is None:
         return

@@ -104,6 +104,7 @@ def wait_for(server: PostgreSql, connect: Connect, count: int) -> None:
     deadline = time.monotonic() + WAIT_S
     while (found := stored(server)) < count:
         assert time.monotonic() < deadline, (found, count, connect.task_state(), connect.log(40))
+        connect.restart_failed()
         time.sleep(0.2)
 
 

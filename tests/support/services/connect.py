@@ -5,6 +5,7 @@ Invariant: both keep their port and data over a restart. What the worker runs is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -117,6 +118,16 @@ class Connect(ProcessService):
 
     def answers(self) -> bool:
         return self.task_state() == "RUNNING"
+
+    def restart_failed(self) -> None:
+        """Restart the connector's task if it has failed, as an operator or Strimzi does."""
+        if self.task_state() != "FAILED":
+            return
+        (name,) = self._ask("/connectors") or [""]
+        path = f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true"
+        request = urllib.request.Request(f"http://{self.address}{path}", method="POST")
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):
+            pass
 
     def task_state(self) -> str:
         """Return the state of the connector's task; empty if it does not answer."""

@@ -94,6 +94,10 @@ locks: install ## whether each pip installs the locked packages without resolvin
 pipeline: install ## the whole job on a real Kafka and registry, each result compared byte for byte
 	@$(PYTEST) tests/integration/test_pipeline.py $(ARGS)
 
+.PHONY: sinks
+sinks: install ## anomalies in PostgreSQL by Kafka Connect, with kills; needs java, mvn, Debian's postgresql-15
+	@REQUIRE_KAFKA=1 REQUIRE_SINKS=1 $(PYTEST) tests/sinks $(ARGS)
+
 .PHONY: integration
 integration: install ## on a real Kafka and registry; skipped, loudly, without them (REQUIRE_KAFKA=1: an error)
 	@$(PYTEST) $(SPREAD) --dist=loadfile tests/integration $(ARGS)

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import shared.decode.avro.framing as framing
 import shared.decode.avro.rows as decode
 import shared.directory as directory
 import shared.encode.avro_columns as encode
@@ -33,7 +34,11 @@ KERNELS: dict[str, tuple[tuple[ModuleType, str], ...]] = {
     "rolling": ((features, "fold_rows"),),
     "quality": ((quality, "watch_rows"),),
     "encode": ((encode.kernels, "encode_score_rows"), (encode.kernels, "select_names")),
-    "decode": ((decode.kernel, "schema_id_runs"), (decode.kernel, "decode_rows")),
+    "decode": (
+        (framing.kernel, "read_frames"),
+        (framing.kernel, "number_runs"),
+        (decode.kernel, "decode_rows"),
+    ),
     "names": ((directory, "intern_names"),),
 }
 """The kernels of each part, where the product looks them up."""

@@ -16,9 +16,11 @@ import numpy as np
 
 from lapwing.dlq.letters import Filters, Letter
 from lapwing.dlq.record import Verdict, decoder_of, to_avro, verdicts_of
+from shared.decode.avro.framing import frame_of
+from shared.decode.avro.misplaced import is_schema_header
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
-from shared.encode.records import encode_records, schema_id_of
+from shared.encode.records import encode_records
 from shared.errors import ConfigError, DataError, TransportError
 from shared.events import Reason
 from shared.kafka import Admin
@@ -82,6 +84,7 @@ class Candidate:
 
     target   : partition of its source, or of its new key; None = any, because both are unknown
     refusal  : why it is not sent; empty = it is sent
+    headers  : to be sent with it
     sent     : whether the broker has acknowledged it
     position : its partition and offset, once read back
     """
@@ -93,6 +96,7 @@ class Candidate:
     verdict: Verdict
     target: int | None
     refusal: str = ""
+    headers: Sequence[tuple[str, bytes]] = ()
     sent: bool = False
     position: tuple[int, int] | None = None
 
@@ -137,13 +141,31 @@ def candidates_of(
     corrected = _corrected(settings, options, letters[0], registry)
     values = [letter.value for letter in letters] if corrected is None else [corrected]
     keys = [letter.key for letter in letters] if options.key is None else [options.key.encode()]
-    verdicts = verdicts_of(values, decoder_of(settings.input, registry))
+    headers = [headers_of(letter, framed=options.json_file is not None) for letter in letters]
+    verdicts = verdicts_of(values, decoder_of(settings.input, registry), headers)
     return [
         Candidate(
-            one, value, key, corrected is not None, v, _target(settings, options, one, key, count)
+            one,
+            value,
+            key,
+            corrected is not None,
+            verdict,
+            _target(settings, options, one, key, count),
+            headers=pairs,
         )
-        for one, value, key, v in zip(letters, values, keys, verdicts, strict=True)
+        for one, value, key, verdict, pairs in zip(
+            letters, values, keys, verdicts, headers, strict=True
+        )
     ]
+
+
+def headers_of(letter: Letter, *, framed: bool) -> list[tuple[str, bytes]]:
+    """Return the headers to send with a record.
+
+    framed : the record has a schema id in front of its value, so that those in headers are left out
+    """
+    headers = letter.original_headers()
+    return [pair for pair in headers if not (framed and is_schema_header(pair[0]))]
 
 
 def _target(
@@ -211,8 +233,9 @@ def _writer_schema(
                 f"--schema-id {options.schema_id}: {registry.address} does not know it"
             )
         return options.schema_id, text
-    own = schema_id_of(letter.value)
-    if own is not None and letter.reason != Reason.SCHEMA_UNFIT.code:
+    frame = frame_of(letter.value, letter.original_headers(), settings.input.schema_ids)
+    own = None if frame is None else frame.key
+    if isinstance(own, int) and letter.reason != Reason.SCHEMA_UNFIT.code:
         text = registry.schema(own)
         if text is not None:
             return own, text

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from producer.files.times import parse_time
-from shared.batch import Batch, Blob
+from shared.batch import Batch, Blob, Headers
 from shared.decode.avro.schema import AvroType, Field
 from shared.decode.avro.times import instant_of
 from shared.decode.formats import SchemaRegistry, open_decoder
@@ -55,12 +55,13 @@ class Fields:
     problem: str
 
 
-def read_fields(value: bytes, written: AvroType) -> Fields:
-    """Decode a record in Confluent's wire format field by field, as far as possible.
+def read_fields(value: bytes, written: AvroType, begin: int = HEADER_BYTES) -> Fields:
+    """Decode a record field by field, as far as possible.
 
     written : a record, or a nullable record
+    begin   : first byte of its Avro, by default that after Confluent's schema id
     """
-    cursor, record = _Cursor(value, HEADER_BYTES), written
+    cursor, record = _Cursor(value, begin), written
     found: dict[str, Any] = {}
     if written.kind == "union":
         try:
@@ -309,14 +310,18 @@ def decoder_of(settings: InputSettings, registry: SchemaRegistry) -> Decoder:
     return open_decoder(unguarded, registry, time.monotonic)
 
 
-def verdicts_of(values: Sequence[bytes], decoder: Decoder) -> list[Verdict]:
+def verdicts_of(
+    values: Sequence[bytes], decoder: Decoder, headers: Sequence[Headers] = ()
+) -> list[Verdict]:
     """Decode records as the predictor does, with the current registry.
 
-    raises : TransportError if the registry does not answer
+    headers : of each record; empty = none has any
+    raises  : TransportError if the registry does not answer
     """
     n = len(values)
+    by_row = {row: pairs for row, pairs in enumerate(headers) if pairs}
     batch = Batch(
-        "", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
+        "", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64), by_row
     )
     decoder.prepare(batch)
     entities = Directory()
@@ -327,5 +332,6 @@ def verdicts_of(values: Sequence[bytes], decoder: Decoder) -> list[Verdict]:
     ):
         found[row] = Verdict(Reason.ACCEPTED, "", entities.name(entity), time_ms)
     for row, code in zip(columns.rejected.tolist(), columns.reasons.tolist(), strict=True):
-        found[row] = Verdict(Reason(code), decoder.detail(values[row], (), Reason(code)))
+        detail = decoder.detail(values[row], by_row.get(row, ()), Reason(code))
+        found[row] = Verdict(Reason(code), detail)
     return [found[row] for row in range(n)]

@@ -258,7 +258,7 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
                 Blob.join([candidate.key for candidate in sending]),
                 {
                     row: [
-                        *candidate.letter.original_headers(),
+                        *candidate.headers,
                         (REPLAYED_FROM, candidate.letter.coordinates.encode()),
                     ]
                     for row, candidate in enumerate(sending)

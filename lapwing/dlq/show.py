@@ -25,9 +25,9 @@ from lapwing.dlq.record import (
     verdicts_of,
 )
 from shared.decode.allowed import allowed
+from shared.decode.avro.framing import frame_of
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
-from shared.encode.records import schema_id_of
 from shared.errors import DataError, TransportError
 from shared.events import Reason
 from shared.operations.telemetry import line
@@ -247,7 +247,7 @@ class LetterContent:
     now    : result of decoding it today; empty if the registry does not answer
     """
 
-    schema_id: int | None
+    schema_id: int | str | None
     schema: str
     fields: Fields | None
     now: str
@@ -256,9 +256,12 @@ class LetterContent:
 def decode_letter(letter: Letter, registry: Registry, settings: InputSettings) -> LetterContent:
     """Decode a dead letter with its writer schema (JSON needs none), as far as possible."""
     is_avro = settings.format == "avro"
-    schema_id = schema_id_of(letter.value) if is_avro else None
+    headers = letter.original_headers()
+    frame = frame_of(letter.value, headers, settings.schema_ids) if is_avro else None
+    key = None if frame is None else frame.key
+    schema_id = key if isinstance(key, int | None) else str(key)
     try:
-        (verdict,) = verdicts_of([letter.value], decoder_of(settings, registry))
+        (verdict,) = verdicts_of([letter.value], decoder_of(settings, registry), [headers])
         now = (
             "it would be accepted"
             if verdict.reason is Reason.ACCEPTED
@@ -266,12 +269,12 @@ def decode_letter(letter: Letter, registry: Registry, settings: InputSettings) -
         )
         if letter.cut_from_bytes is not None:
             now = "it was cut and cannot be sent back without a correction"
-        text = None if schema_id is None else registry.schema(schema_id)
+        text = None if key is None else registry.schema(key)
     except TransportError as error:
         return LetterContent(schema_id, f"unknown: {error}", None, "")
     if not is_avro:
         return LetterContent(None, "JSON has none", read_json(letter.value), now)
-    if text is None:
+    if frame is None or text is None:
         return LetterContent(
             schema_id,
             "no schema id" if schema_id is None else "the registry does not know it",
@@ -285,7 +288,7 @@ def decode_letter(letter: Letter, registry: Registry, settings: InputSettings) -
     record = record_of(avro)
     if record is None:
         return LetterContent(schema_id, f"{avro}, not a record", None, now)
-    return LetterContent(schema_id, record.name, read_fields(letter.value, avro), now)
+    return LetterContent(schema_id, record.name, read_fields(letter.value, avro, frame.begin), now)
 
 
 def show_letter(

@@ -15,9 +15,11 @@ from lapwing.dlq.letters import Letter, format_time
 from lapwing.doctor.cluster import Cluster
 from lapwing.doctor.findings import Finding, Result, count
 from shared.batch import Batch
-from shared.decode.avro.misplaced import Misplaced, id_in_headers, misplaced
+from shared.decode.avro.decoder import hint_of
+from shared.decode.avro.misplaced import Misplaced
 from shared.encode.dead_letters import GROUP
 from shared.errors import LapwingError
+from shared.events import Reason
 from shared.settings import Settings, TopicSettings
 from shared.settings.names import variable_of
 
@@ -139,7 +141,7 @@ class Flow:
             message = f"group {self.settings.predict.group} has read no record yet"
             return Finding("dead_letters", "skipped", message)
         if recent.letters:
-            return _report_letters(recent)
+            return _report_letters(recent, self.settings.input.schema_ids)
         message = f"none of the last {count(recent.of, 'record')} that were read"
         if not recent.complete:
             message += f", as far as the newest {TAIL_LIMIT:,} of each partition show"
@@ -308,11 +310,11 @@ class Flow:
         return any(len(batch) for batch in self.topics.read(self.settings.topics.input, start, end))
 
 
-def _report_letters(recent: Recent) -> Finding:
+def _report_letters(recent: Recent, schema_ids: str) -> Finding:
     """Report the count, the reasons and the newest dead letter."""
     newest, number = recent.letters[-1], len(recent.letters)
     reasons = Counter(letter.reason for letter in recent.letters).most_common()
-    known = _known(newest)
+    known = _known(newest, schema_ids)
     detail = (
         f"{newest.reason}, {known.what}" if known else newest.details["message"] or newest.reason
     )
@@ -330,11 +332,9 @@ def _report_letters(recent: Recent) -> Finding:
     return Finding("dead_letters", result, message, remedy)
 
 
-def _known(letter: Letter) -> Misplaced | None:
-    """Return a misplaced schema id that explains the dead letter, if there is one."""
-    headers = letter.original_headers()
-    if letter.reason in ("not_avro", "unknown_schema"):
-        return misplaced(letter.value, headers)
-    if letter.reason in ("truncated", "trailing_bytes", "malformed"):
-        return id_in_headers(headers)
-    return None
+def _known(letter: Letter, schema_ids: str) -> Misplaced | None:
+    """Return what the record has instead of a schema id, if that explains the dead letter."""
+    reason = next((one for one in Reason if one.code == letter.reason), None)
+    if reason is None:
+        return None
+    return hint_of(letter.value, letter.original_headers(), reason, schema_ids)

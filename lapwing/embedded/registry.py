@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import NAMESPACE_URL, uuid5
 
 from lapwing.embedded.compatibility import LEVELS, violations, wrong_defaults
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
@@ -123,12 +124,12 @@ class SchemaStore:
     def _version_text(self, request: Request, subject: str, number: str) -> Any:
         return json.loads(self._version(subject, number).text)
 
-    def _register(self, request: Request, subject: str) -> dict[str, int]:
+    def _register(self, request: Request, subject: str) -> dict[str, int | str]:
         text, avro = _schema_of(request.body)
         versions = self._subjects.get(subject, [])
         found = _same(versions, text)
         if found is not None:
-            return {"id": found.schema_id}
+            return {"id": found.schema_id, "guid": _guid(found.text)}
         level = self._levels.get(subject, self._level)
         problems = violations(level, avro, [version.avro for version in versions])
         if problems:
@@ -146,7 +147,7 @@ class SchemaStore:
             *versions,
             _Version(self._numbers[subject], schema_id, text, avro),
         ]
-        return {"id": schema_id}
+        return {"id": schema_id, "guid": _guid(text)}
 
     def _lookup(self, request: Request, subject: str) -> dict[str, Any]:
         versions = self._of(subject)
@@ -173,6 +174,12 @@ class SchemaStore:
 
     def _get_schema(self, request: Request, schema_id: str) -> dict[str, Any]:
         return {"schema": self._text(schema_id)}
+
+    def _by_guid(self, request: Request, guid: str) -> dict[str, Any]:
+        for text in self._texts.values():
+            if _guid(text) == guid.lower():
+                return {"schema": text, "guid": guid.lower()}
+        raise RestError(404, 40403, f"Schema {guid} not found")
 
     def _schema_text(self, request: Request, schema_id: str) -> Any:
         return json.loads(self._text(schema_id))
@@ -262,6 +269,7 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = [
         ("GET", r"/mode", lambda *_: {"mode": "READWRITE"}),
         ("GET", r"/schemas/types", lambda *_: ["AVRO"]),
         ("GET", _ID, SchemaStore._get_schema),
+        ("GET", r"/schemas/guids/([0-9a-fA-F-]{36})", SchemaStore._by_guid),
         ("GET", _ID + r"/schema", SchemaStore._schema_text),
         ("GET", _ID + r"/versions", SchemaStore._uses),
         ("GET", _ID + r"/subjects", SchemaStore._using_subjects),
@@ -309,6 +317,11 @@ def _identity(text: str) -> str:
     return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
 
 
+def _guid(text: str) -> str:
+    """Return a schema's GUID, the same in every registry of this kind."""
+    return str(uuid5(NAMESPACE_URL, _identity(text)))
+
+
 def _same(versions: list[_Version], text: str) -> _Version | None:
     wanted = _identity(text)
     return next((version for version in versions if _identity(version.text) == wanted), None)
@@ -319,6 +332,7 @@ def _described(subject: str, version: _Version) -> dict[str, Any]:
         "subject": subject,
         "version": version.number,
         "id": version.schema_id,
+        "guid": _guid(version.text),
         "schema": version.text,
     }
 

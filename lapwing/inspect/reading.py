@@ -124,6 +124,7 @@ def deciding_settings(settings: InputSettings) -> dict[str, str]:
     """Return the settings that decide how a row is read, as text."""
     return {
         "input.format": settings.format,
+        "input.schema_ids": settings.schema_ids,
         "input.entity_fields": ",".join(settings.entity_fields),
         "input.time_field": settings.time_field,
         "input.time_unit": settings.time_unit,

@@ -26,8 +26,8 @@ from lapwing.inspect.reading import (
 )
 from shared.batch import Batch, Blob, Headers
 from shared.columns import Columns
-from shared.decode.avro.decoder import AvroDecoder
-from shared.decode.avro.misplaced import misplaced
+from shared.decode.avro.decoder import AvroDecoder, hint_of, unknown_schema
+from shared.decode.avro.framing import frame_of
 from shared.decode.avro.nested import nested_fields
 from shared.decode.avro.plan import WriterPlan, record_of
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
@@ -35,9 +35,12 @@ from shared.decode.avro.writer_schemas import plan_or_unsupported
 from shared.decode.field_choice import UnsupportedSchema
 from shared.decode.long_form import with_long_form
 from shared.directory import Directory
-from shared.encode.records import schema_id_of
 from shared.events import Reason
+from shared.schema_ids import SchemaKey, key_text
 from shared.settings import InputSettings
+
+_LARGEST = 2.0**63
+"""Numbers from here on are a time in no unit."""
 
 _TEXTS = ("text", "one of several symbols")
 _ENTITY_IN_KEY = (
@@ -68,14 +71,14 @@ class Sample:
     """The newest records of a topic.
 
     source  : description of the records;  topic: the topic's name
-    texts   : schema id -> text; None = unknown to the registry
+    texts   : schema -> text; None = unknown to the registry
     latest  : newest schema of the topic's subject; None = there is none
     """
 
     source: str
     topic: str
     records: Sequence[Record]
-    texts: Mapping[int, str | None]
+    texts: Mapping[SchemaKey, str | None]
     latest: str | None = None
 
 
@@ -100,20 +103,19 @@ class _Read:
 
 def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
     """Inspect the newest records; without records, the newest schema."""
-    groups: dict[int | None, list[Record]] = {}
+    groups: dict[SchemaKey | None, list[Record]] = {}
     for record in sorted(sample.records, key=lambda record: record.age, reverse=True):
-        schema_id = schema_id_of(record.value)
-        groups.setdefault(schema_id if sample.texts.get(schema_id or 0) else None, []).append(
-            record
-        )
+        key = key_of(record, settings)
+        known = key if key is not None and sample.texts.get(key) else None
+        groups.setdefault(known, []).append(record)
     parts = {
-        schema_id: _decode(records, schema_id, sample.texts.get(schema_id or 0), settings)
-        for schema_id, records in groups.items()
+        key: _decode(records, key, sample.texts.get(key) if key is not None else None, settings)
+        for key, records in groups.items()
     }
     readings = [
-        _reading(schema_id, part, sample.texts[schema_id] or "", settings)
-        for schema_id, part in parts.items()
-        if schema_id is not None
+        _reading(key, part, sample.texts[key] or "", settings)
+        for key, part in parts.items()
+        if key is not None
     ]
     if not sample.records and sample.latest is not None:
         readings = [_schema_reading("the newest schema of the subject", sample.latest, settings)]
@@ -130,28 +132,39 @@ def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
         "record",
         len(sample.records),
         tuple(readings),
-        tuple(_dead_letters(sample.topic, parts)),
+        tuple(_dead_letters(sample.topic, parts, settings)),
         tuple(hints),
         deciding_settings(settings),
     )
 
 
+def key_of(record: Record, settings: InputSettings) -> SchemaKey | None:
+    """Return the schema that a record names; None if it names none."""
+    frame = frame_of(record.value, record.headers, settings.schema_ids)
+    return None if frame is None else frame.key
+
+
 def _decode(
-    records: list[Record], schema_id: int | None, text: str | None, settings: InputSettings
+    records: list[Record], key: SchemaKey | None, text: str | None, settings: InputSettings
 ) -> _Read:
     """Decode records of one schema.
 
-    schema_id : None = unknown schemas; the records may have different ids, or none
+    key : None = unknown schemas; the records may name different ones, or none
     """
     n = len(records)
-    ids = {schema_id_of(record.value) for record in records} - {None}
-    texts = {known: text if known == schema_id else None for known in ids if known is not None}
+    keys = {key_of(record, settings) for record in records} - {None}
+    texts = {known: text if known == key else None for known in keys if known is not None}
     decoder = AvroDecoder.of_schemas(texts, settings)
-    found = _Read(records, None if schema_id is None else decoder.plan(schema_id))
+    found = _Read(records, None if key is None else decoder.plan(key))
     batch = Batch(
-        "", 0, Blob.join([record.value for record in records]), Blob.join([None] * n), np.arange(n),
-        np.zeros(n, np.int64)
-    )  # fmt: skip
+        "",
+        0,
+        Blob.join([record.value for record in records]),
+        Blob.join([None] * n),
+        np.arange(n),
+        np.zeros(n, np.int64),
+        {row: record.headers for row, record in enumerate(records) if record.headers},
+    )
     entities = Directory()
     reader = with_long_form(settings, lambda wanted: AvroDecoder.of_schemas(texts, wanted))
     columns = reader.decode(batch, entities, found.metrics)
@@ -163,16 +176,16 @@ def _decode(
     return found
 
 
-def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) -> Reading:
+def _reading(key: SchemaKey, part: _Read, text: str, settings: InputSettings) -> Reading:
     plan, columns = part.plan, part.columns
     if not isinstance(plan, WriterPlan) or columns is None:
-        reading = _schema_reading(f"schema {schema_id}", text, settings, rows=len(part.records))
+        reading = _schema_reading(_shown(key), text, settings, rows=len(part.records))
         return _with_key_hint(reading, part.records)
     chosen = plan.fields
     written = parse_schema(text)
-    hints = _unit_warnings(part, written)
+    hints = _unit_warnings(part, written, settings)
     hints += warnings.entities_of_rows(chosen.entity, part.entities)
-    decoded = [read_fields(record.value, written).values for record in part.rows]
+    decoded = [_fields_of(record, written, settings) for record in part.rows]
     texts = {
         name: [_text(row.get(name)) for row in decoded]
         for name, why in chosen.left_out
@@ -185,7 +198,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
     hints += warnings.metrics_that_are_none(metrics, values, columns.time_ms)
     hints += warnings.numbers_left_out(chosen.left_out, settings)
     return Reading(
-        f"schema {schema_id}, {plan.record}",
+        f"{_shown(key)}, {plan.record}",
         len(part.records),
         len(part.rows),
         chosen.entity,
@@ -251,7 +264,16 @@ def examples_of(
     )
 
 
-def _unit_warnings(part: _Read, written: AvroType) -> list[str]:
+def _shown(key: SchemaKey) -> str:
+    return f"schema {key}" if isinstance(key, int) else f"schema by {key}"
+
+
+def _fields_of(record: Record, written: AvroType, settings: InputSettings) -> dict[str, Any]:
+    frame = frame_of(record.value, record.headers, settings.schema_ids)
+    return {} if frame is None else read_fields(record.value, written, frame.begin).values
+
+
+def _unit_warnings(part: _Read, written: AvroType, settings: InputSettings) -> list[str]:
     """Check the unit of the newest record with a numeric time, readable or not."""
     assert isinstance(part.plan, WriterPlan)  # noqa: S101 - only a readable schema comes here
     chosen = part.plan.fields
@@ -261,8 +283,8 @@ def _unit_warnings(part: _Read, written: AvroType) -> list[str]:
     known = {id(record) for record in (*part.rows, *far)}
     for record in part.records:
         if id(record) in known:
-            raw = read_fields(record.value, written).values.get(chosen.time)
-            if isinstance(raw, int | float) and math.isfinite(raw):
+            raw = _fields_of(record, written, settings).get(chosen.time)
+            if isinstance(raw, int | float) and abs(raw) < _LARGEST:
                 by_setting = "input.time_unit" in chosen.time_by
                 return warnings.wrong_unit(
                     raw, chosen.time_unit, chosen.time_by, by_setting, record.broker_ms
@@ -285,12 +307,15 @@ def _field_names(text: str) -> list[str]:
 # -- dead letters ----------------------------------------------------------------------------------
 
 
-def _dead_letters(topic: str, parts: Mapping[int | None, _Read]) -> list[DeadLetters]:
+def _dead_letters(
+    topic: str, parts: Mapping[SchemaKey | None, _Read], settings: InputSettings
+) -> list[DeadLetters]:
     """Group rejected records by reason, and by schema if the schema is the cause."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
-    for part in parts.values():
+    for key, part in parts.items():
         for record, reason in part.rejected:
-            groups.setdefault(_why(record, reason, parts), []).append(record)
+            cause = _why(record, reason, part if key is not None else None, settings)
+            groups.setdefault(cause, []).append(record)
     found = []
     for (code, why, header), records in groups.items():
         newest = max(records, key=lambda record: record.age)
@@ -299,18 +324,24 @@ def _dead_letters(topic: str, parts: Mapping[int | None, _Read]) -> list[DeadLet
     return sorted(found, key=lambda letters: (-letters.count, letters.reason, letters.why))
 
 
-def _why(record: Record, reason: Reason, parts: Mapping[int | None, _Read]) -> tuple[str, str, str]:
-    """Return reason code, sentence, and the header with the schema id if that is the cause."""
-    schema_id = schema_id_of(record.value)
+def _why(
+    record: Record, reason: Reason, part: _Read | None, settings: InputSettings
+) -> tuple[str, str, str]:
+    """Return reason code, sentence, and the header with the schema id if that is the cause.
+
+    part : the records of its schema; None if the schema is unknown
+    """
+    key = key_of(record, settings)
+    if reason is Reason.SCHEMA_UNFIT and part is not None and key is not None:
+        return reason.code, f"{key_text(key)}: {part.plan}", ""
     if reason in (Reason.NOT_AVRO, Reason.UNKNOWN_SCHEMA):
-        known = misplaced(record.value, record.headers)
+        known = hint_of(record.value, record.headers, reason, settings.schema_ids)
         if known is not None:
             return reason.code, f"{reason.sentence}: {known}", known.header
-        if reason is Reason.UNKNOWN_SCHEMA:
-            return reason.code, f"{reason.sentence}: schema id {schema_id}", ""
-    if reason is Reason.SCHEMA_UNFIT:
-        plan = parts[schema_id].plan
-        return reason.code, f"schema id {schema_id}: {plan}", ""
+    if reason is Reason.UNKNOWN_SCHEMA and key is not None:
+        more = unknown_schema(key)
+        text = f"{key_text(key)}: {more}" if more else key_text(key)
+        return reason.code, f"{reason.sentence}: {text}", ""
     return reason.code, reason.sentence, ""
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lapwing.inspect.records import Record, Sample
+from lapwing.inspect.records import Record, Sample, key_of
 from shared.batch import Batch
-from shared.encode.records import schema_id_of
 from shared.kafka import Reader, topic_bounds
 from shared.registry import Registry
+from shared.schema_ids import SchemaKey
 from shared.settings import Settings
 
 WINDOW_GROWTH = 4
@@ -38,13 +38,13 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
 
 def _schemas(
     settings: Settings, topic: str, records: list[Record]
-) -> tuple[Mapping[int, str | None], str | None]:
+) -> tuple[Mapping[SchemaKey, str | None], str | None]:
     """Return the records' schemas, and the subject's newest if there are no records."""
     if settings.input.format != "avro":
         return {}, None
     registry = Registry(settings.registry)
-    ids = {i for record in records if (i := schema_id_of(record.value)) is not None}
-    texts = {schema_id: registry.schema(schema_id) for schema_id in sorted(ids)}
+    keys = {key for record in records if (key := key_of(record, settings.input)) is not None}
+    texts = {key: registry.schema(key) for key in sorted(keys, key=str)}
     return texts, None if records else registry.latest(f"{topic}-value")
 
 

@@ -20,12 +20,12 @@ class UnsupportedSchema(ValueError):
 class MetSchema:
     """A writer schema that occurred in the input, or a new set of names where there is none.
 
-    schema_id   : None = the format has no schemas
+    schema_id   : or another name of the schema; None = the format has no schemas
     facts       : short texts for a log: its fingerprints, and how its records are read
     unsupported : why its records cannot be used; empty where they can
     """
 
-    schema_id: int | None
+    schema_id: int | str | None
     facts: Mapping[str, str]
     unsupported: str = ""
 

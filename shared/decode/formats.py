@@ -14,19 +14,20 @@ from shared.decode.field_choice import Met, ignore
 from shared.decode.json.decoder import JsonDecoder
 from shared.decode.long_form import with_long_form
 from shared.ports import Decoder
+from shared.schema_ids import SchemaKey
 from shared.settings import InputSettings
 
 
 class SchemaRegistry(Protocol):
-    """Where schemas are looked up by id."""
+    """Where schemas are looked up."""
 
     @property
     def address(self) -> str:
         """The name to show in an error."""
         ...
 
-    def schema(self, schema_id: int) -> str | None:
-        """Return a schema's text, None = the id is unknown; raises TransportError."""
+    def schema(self, key: SchemaKey) -> str | None:
+        """Return a schema's text, None = it is unknown; raises TransportError."""
         ...
 
 

@@ -26,6 +26,14 @@ class InputSettings(Section):
             " input.time_field and input.time_unit"
         ),
     )
+    schema_ids: Literal["auto", "confluent", "apicurio_global", "apicurio_content"] = Field(
+        "auto",
+        description=(
+            "where Avro's schema id is: auto = in headers (Confluent's GUID, Apicurio's ids), else"
+            " in front of the value; confluent = in front of the value, 4 bytes; apicurio_global,"
+            " apicurio_content = as auto, and ids in front of the value are Apicurio's"
+        ),
+    )
     entity_fields: Names = Field(
         ("host",), min_length=1, description="field(s) that name the entity, joined by '/'"
     )

@@ -32,7 +32,7 @@ from shared.settings.analysis import (
     QualitySettings,
     TrainSettings,
 )
-from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, did_you_mean, variable_of
+from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, SECRETS, did_you_mean, variable_of
 from shared.settings.notifying import NotifySettings
 from shared.settings.transport import (
     DashboardSettings,
@@ -177,7 +177,7 @@ def load_settings(
     overrides : dotted name -> text as in the environment, over which it wins
     raises    : ConfigError that names every wrong setting and what is allowed
     """
-    variables = dict(os.environ if environ is None else environ)
+    variables = _with_secrets(os.environ if environ is None else environ)
     variables |= {variable_of(name): text for name, text in (overrides or {}).items()}
     if file is None and variables.get("LAPWING_CONFIG"):
         file = Path(variables["LAPWING_CONFIG"])
@@ -211,6 +211,30 @@ def load_settings(
         raise ConfigError(f"{file or 'environment'}: {error}") from error
 
 
+def _with_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Replace each ``..._FILE`` of a secret by the setting, with the file's first line.
+
+    raises : ConfigError, which never holds what a file contains
+    """
+    found = dict(environ)
+    for setting in SECRETS:
+        name = variable_of(setting)
+        path = found.pop(f"{name}_FILE", "")
+        if not path:
+            continue
+        if found.get(name):
+            raise ConfigError(f"{name} and {name}_FILE are both set: set one of them")
+        try:
+            lines = Path(path).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise ConfigError(f"{name}_FILE: {path} cannot be read: {why}") from error
+        if len(lines) != 1 or not lines[0]:
+            raise ConfigError(f"{name}_FILE: {path} has {len(lines)} lines; a secret is one line")
+        found[name] = lines[0]
+    return found
+
+
 _NOT_SETTINGS = {
     "LAPWING_CONFIG",
     "LAPWING_NAB_DIR",
@@ -242,5 +266,5 @@ def _sentence(error: Any) -> str:
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
         return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
     sentence = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
-    is_secret = path[:1] in (["registry"], ["notify"]) or path == ["dashboard", "token"]
+    is_secret = path[:1] in (["registry"], ["notify"], ["kafka"]) or path == ["dashboard", "token"]
     return sentence if is_secret else f"{sentence}; got {error['input']!r}"

@@ -22,6 +22,16 @@ RENAMED = {
 }
 """Former name of a setting -> present name, which the error suggests."""
 
+SECRETS = (
+    "registry.basic_auth",
+    "dashboard.token",
+    "kafka.sasl.password",
+    "kafka.ssl.key.password",
+    "kafka.ssl.keystore.password",
+    "kafka.sasl.oauthbearer.client.secret",
+)
+"""Settings whose variable may end in ``_FILE`` and name a file with the value."""
+
 ALIKE = 0.7
 """Similarity from 0 to 1 from which a name is suggested."""
 

@@ -16,24 +16,35 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import schemas
 from shared.batch import Batch, Blob
 from shared.columns import Columns
-from shared.decode.avro.plan import WriterPlan, compile_plan
-from shared.decode.avro.rows import Plans, decode
+from shared.decode.avro.plan import compile_plan
+from shared.decode.formats import open_decoder
 from shared.directory import Directory
 from shared.encode.records import encode_records
 from shared.events import Reason
+from shared.ports import Decoder
+from shared.schema_ids import SchemaKey
 from shared.settings import InputSettings
 from tests.fuzz.fuzz_models import fuzz_models
-from tests.reference.avro import decode_rows
+from tests.fuzz.fuzz_worlds import (
+    LONG_INPUT,
+    LONG_TEXTS,
+    NESTED_INPUT,
+    NESTED_TEXTS,
+    long_records,
+    nested_records,
+)
+from tests.reference.avro import Decoded, decode_long_rows, decode_rows
 
 INPUT = InputSettings(time_unit="iso")
 BATCH = 2_000
@@ -229,17 +240,31 @@ DAMAGES: tuple[Damage, ...] = (
 DAMAGES += (_rename, _grow)
 
 
-def fuzz_records(count: int, seed: int, twin_every: int = TWIN_EVERY) -> Found:
-    """Decode damaged records with intact ones between them."""
-    rng, found = random.Random(seed), Found()
-    plans: dict[int, WriterPlan] = {}
-    for schema_id, text in TEXTS.items():
-        plan = compile_plan(text, INPUT)
-        assert isinstance(plan, WriterPlan)
-        plans[schema_id] = plan
-    known = _AnyPlans(plans)
-    pool = valid_records(rng, 400)
-    alone = [_row(*_decoded([value], known), 0) for value in pool]
+@dataclass(frozen=True)
+class World:
+    """A kind of input: its settings, schemas by id, and valid records."""
+
+    settings: InputSettings
+    texts: Mapping[int, str]
+    valid: Callable[[random.Random, int], list[bytes]]
+
+
+WORLDS = {
+    "rows": World(INPUT, TEXTS, valid_records),
+    "nested": World(NESTED_INPUT, NESTED_TEXTS, nested_records),
+    "long": World(LONG_INPUT, LONG_TEXTS, long_records),
+}
+
+
+def fuzz_records(count: int, seed: int, twin_every: int = TWIN_EVERY, world: str = "rows") -> Found:
+    """Decode damaged records with intact ones between them.
+
+    world : see WORLDS
+    """
+    rng, found, given = random.Random(seed), Found(), WORLDS[world]
+    decoder = _decoder_of(given)
+    pool = given.valid(rng, 400)
+    alone = [_row(*_decoded([value], decoder), 0) for value in pool]
     before_bytes = _peak_bytes()
     while found.records < count:
         size = min(BATCH, count - found.records)
@@ -252,33 +277,42 @@ def fuzz_records(count: int, seed: int, twin_every: int = TWIN_EVERY) -> Found:
         number = found.records // BATCH
         found.records += size
         try:
-            _check(
-                values,
-                {row: alone[place] for row, place in intact.items()},
-                known,
-                found,
-                twin=number % twin_every == 0,
+            columns, entities, metrics = _check(
+                values, {row: alone[place] for row, place in intact.items()}, decoder, found
             )
+            if number % twin_every == 0:
+                _compare(values, columns, entities.names(), metrics, given, found)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a surprise
             found.surprises.append(f"batch {number}: {type(error).__name__}: {error}")
     found.grown_bytes = _peak_bytes() - before_bytes
     return found
 
 
-class _AnyPlans(dict[int, WriterPlan | None]):
-    """Plans of the known schemas; the registry knows no other one."""
-
-    def __missing__(self, schema_id: int) -> None:
-        return None
+def _decoder_of(world: World) -> Decoder:
+    """Return the decoder as a predictor opens it, with a registry of the world's schemas."""
+    return open_decoder(world.settings, _Registry(world.texts), lambda: 0.0)
 
 
-def _decoded(values: list[bytes], plans: Plans) -> tuple[Columns, Directory, list[str]]:
+class _Registry:
+    """A registry of some schemas; it knows no other one."""
+
+    address = "memory"
+
+    def __init__(self, texts: Mapping[int, str]) -> None:
+        self._texts = texts
+
+    def schema(self, key: SchemaKey) -> str | None:
+        return self._texts.get(key) if isinstance(key, int) else None
+
+
+def _decoded(values: list[bytes], decoder: Decoder) -> tuple[Columns, Directory, list[str]]:
     entities, metrics = Directory(), list[str]()
     n = len(values)
     batch = Batch(
         "t", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
     )
-    return decode(batch, plans, INPUT, entities, metrics), entities, metrics
+    decoder.prepare(batch)
+    return decoder.decode(batch, entities, metrics), entities, metrics
 
 
 def _row(
@@ -293,13 +327,11 @@ def _row(
 def _check(
     values: list[bytes],
     intact: dict[int, tuple[str, int, dict[str, bytes]]],
-    plans: _AnyPlans,
+    decoder: Decoder,
     found: Found,
-    *,
-    twin: bool,
-) -> None:
+) -> tuple[Columns, Directory, list[str]]:
     began_s = time.perf_counter()
-    columns, entities, metrics = _decoded(values, plans)
+    columns, entities, metrics = _decoded(values, decoder)
     took_s = time.perf_counter() - began_s
     found.decode_s, found.slowest_s = found.decode_s + took_s, max(found.slowest_s, took_s)
     found.largest_bytes = max(found.largest_bytes, *map(len, values))
@@ -316,8 +348,7 @@ def _check(
     for row, expected in intact.items():
         if row not in place_of or _row(columns, entities, metrics, place_of[row]) != expected:
             found.surprises.append(f"a neighbour changed: {values[row]!r}")
-    if twin:
-        _compare(values, columns, entities.names(), metrics, plans, found)
+    return columns, entities, metrics
 
 
 def _compare(
@@ -325,30 +356,35 @@ def _compare(
     columns: Columns,
     entities: list[str],
     metrics: list[str],
-    plans: _AnyPlans,
+    world: World,
     found: Found,
 ) -> None:
-    known = {schema_id: plan for schema_id, plan in plans.items() if plan}
-    times = {schema_id: plan.time_field for schema_id, plan in known.items()}
-    named = {schema_id: plan.metrics for schema_id, plan in known.items()}
     names, seen = list[str](), list[str]()
-    slow = decode_rows(values, TEXTS, times, named, INPUT, names, seen)
+    if world.settings.metric_field:
+        slow = decode_long_rows(values, world.texts[1], world.settings, names, seen)
+    else:
+        known = {key: compile_plan(text, world.settings) for key, text in world.texts.items()}
+        times = {key: plan.time_field for key, plan in known.items()}
+        named = {key: plan.metrics for key, plan in known.items()}
+        slow = decode_rows(values, world.texts, times, named, world.settings, names, seen)
     found.twin += len(values)
-    expected = np.array(
-        [[row.get(name, np.nan) for name in metrics] for row in slow.values]
-    ).reshape(columns.values.shape)
     same = (
         (columns.accepted.tolist(), columns.entity.tolist(), columns.time_ms.tolist())
         == (slow.accepted, slow.entity, slow.time_ms)
         and (columns.rejected.tolist(), columns.reasons.tolist()) == (slow.rejected, slow.reasons)
         and (entities, metrics) == (names, seen)
-        and columns.values.tobytes() == expected.tobytes()
+        and columns.values.tobytes() == _matrix(slow, metrics).tobytes()
     )
     if not same:
         rows = set(columns.rejected.tolist()) ^ set(slow.rejected)
         found.surprises.append(
             f"the twin reads otherwise: {[values[row] for row in sorted(rows)][:3]}"
         )
+
+
+def _matrix(slow: Decoded, metrics: list[str]) -> np.ndarray[Any, Any]:
+    rows = [[row.get(name, np.nan) for name in metrics] for row in slow.values]
+    return np.array(rows).reshape(len(rows), len(metrics))
 
 
 def _peak_bytes() -> int:
@@ -368,9 +404,10 @@ def main() -> int:
         default=TWIN_EVERY,
         help="batches of 2,000 of which the slow twin reads one",
     )
+    parser.add_argument("--world", choices=list(WORLDS), default="rows", help="kind of records")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     options = parser.parse_args()
-    found = fuzz_records(options.records, options.seed, options.twin_every)
+    found = fuzz_records(options.records, options.seed, options.twin_every, options.world)
     print(
         f"{found.records} damaged records between {found.intact} intact ones: {found.accepted} are"
         f" records, {found.rejected.total()} rejected, {len(found.surprises)} surprises"

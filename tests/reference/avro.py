@@ -67,24 +67,44 @@ class Text(bytes):
     """The bytes of a string, valid or not."""
 
 
+class Labels(dict[str, Any]):
+    """A map; its keys are compared exactly."""
+
+
 class Reader:
     """Reads values of one schema.
 
-    A value is None, a number, Text, an enum's symbol as bytes, or Ellipsis for all else.
+    A value is None, a number (a decimal as well), Text, an enum's symbol as bytes, a dict of a
+    record's or a map's values, or Ellipsis for all else. Text must be UTF-8, except in the fields
+    of ``parts`` (dotted names), which the gates check. Bytes are numbers in the fields of
+    ``metrics`` only.
     """
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: Any, parts: Sequence[str], metrics: Sequence[str]) -> None:
         self.schema = schema
+        self.parts = parts
+        self.metrics = metrics
         self.named: dict[str, Any] = {}
+        self.name_types(schema)
 
-    def read(self, schema: Any, source: Cursor) -> Any:
+    def name_types(self, schema: Any) -> None:
         if isinstance(schema, list):
-            return self.read(schema[source.index(len(schema))], source)
+            for branch in schema:
+                self.name_types(branch)
+        elif isinstance(schema, dict):
+            if "name" in schema and schema["type"] in ("record", "enum", "fixed"):
+                self.named[schema["name"]] = schema
+            for part in (schema["type"], schema.get("items"), schema.get("values")):
+                self.name_types(part)
+            self.name_types(schema.get("fields", []))
+
+    def read(self, schema: Any, source: Cursor, path: str | None) -> Any:
+        """Read a value; path is its dotted name, None within an array or a map."""
+        if isinstance(schema, list):
+            return self.read(schema[source.index(len(schema))], source, path)
         if isinstance(schema, str) and schema in self.named:
-            return self.read(self.named[schema], source)
+            return self.read(self.named[schema], source, path)
         kind = schema if isinstance(schema, str) else schema["type"]
-        if kind in ("record", "enum", "fixed"):
-            self.named[schema["name"]] = schema
         match kind:
             case "null":
                 return None
@@ -98,31 +118,35 @@ class Reader:
             case "boolean":
                 _check(source.take(1) in (b"\0", b"\1"))
             case "string":
-                return Text(source.take(source.long()))
+                text = Text(source.take(source.long()))
+                _check(path in self.parts or _is_utf8(text))
+                return text
             case "bytes":
-                source.take(source.long())
+                data = source.take(source.long())
+                return _number(data, schema) if path in self.metrics else ...
             case "fixed":
-                source.take(schema["size"])
+                data = source.take(schema["size"])
+                return _number(data, schema) if path in self.metrics else ...
             case "enum":
                 return schema["symbols"][source.index(len(schema["symbols"]))].encode()
             case "array":
                 self.blocks(schema["items"], source, keyed=False)
             case "map":
-                self.blocks(schema["values"], source, keyed=True)
+                return self.blocks(schema["values"], source, keyed=True)
             case "record":
-                for one in schema["fields"]:
-                    self.walk(one["type"], source)
+                below = "" if path == "" else f"{path}."
+                return {
+                    one["name"]: self.read(
+                        one["type"], source, None if path is None else below + one["name"]
+                    )
+                    for one in schema["fields"]
+                }
             case _:
-                return self.read(kind, source)
+                return self.read(kind, source, path)
         return ...
 
-    def walk(self, schema: Any, source: Cursor) -> Any:
-        """Read a value; text must be UTF-8."""
-        value = self.read(schema, source)
-        _check(not isinstance(value, Text) or _is_utf8(value))
-        return value
-
-    def blocks(self, items: Any, source: Cursor, *, keyed: bool) -> None:
+    def blocks(self, items: Any, source: Cursor, *, keyed: bool) -> Labels:
+        found = Labels()
         while count := source.long():
             end = None
             if count < 0:
@@ -134,13 +158,38 @@ class Reader:
                 count, end = -count, source.at + size
             for _ in range(count):
                 start = source.at
+                key = b""
                 if keyed:
-                    _check(_is_utf8(source.take(source.long())))
-                self.walk(items, source)
+                    key = source.take(source.long())
+                    _check(_is_utf8(key))
+                found[key.decode()] = self.read(items, source, None)
                 if source.at == start:
                     break  # items without bytes: however many there are, nothing more is read
             if end is not None and source.at != end:
                 raise Rejected(Reason.MALFORMED)
+        return found
+
+
+def _number(data: bytes, schema: Any) -> float:
+    """Return a decimal, byte by byte; an empty one is no number."""
+    _check(len(data) > 0)
+    value = float(int.from_bytes(data[:1], "big", signed=True))
+    for byte in data[1:]:
+        value = value * 256.0 + byte
+    return value / float(10.0 ** schema["scale"])
+
+
+def _at(record: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a dotted name, of a record's fields ignoring case; None if absent."""
+    if isinstance(record, Labels):
+        return record.get(name)
+    for field_name, value in record.items():
+        if name == field_name or name.lower() == field_name.lower():
+            return value
+    for field_name, value in record.items():
+        if name.lower().startswith(f"{field_name.lower()}.") and isinstance(value, dict):
+            return _at(value, name[len(field_name) + 1 :])
+    return None
 
 
 def _check(holds: bool) -> None:
@@ -206,6 +255,52 @@ def decode_rows(
     return out
 
 
+def decode_long_rows(
+    values: Sequence[bytes],
+    schema_text: str,
+    settings: InputSettings,
+    entities: list[str],
+    metrics: list[str],
+) -> Decoded:
+    """Decode records of one metric each, of schema 1, as ``decode_rows`` does; twin of LongForm.
+
+    The record is read with the metric's name as part of the entity, which is then split off.
+    """
+    out = Decoded()
+    written = json.loads(schema_text)
+    (time,) = (
+        one["name"]
+        for one in written["fields"]
+        if isinstance(one["type"], dict) and "logicalType" in one["type"]
+    )
+    by_name = settings.model_copy(update={"entity_fields": (settings.metric_field,)})
+    for row, value in enumerate(values):
+        try:
+            schema_id = _schema_id(value, settings, {1: schema_text})
+            wanted = (value[5:], schema_text, time, (settings.value_field,))
+            entity, time_ms, found = _decode(*wanted, settings)
+            assert schema_id == 1
+            try:
+                metric, _, _ = _decode(*wanted, by_name)
+            except Rejected as rejection:
+                raise Rejected(Reason.METRIC_INVALID) from rejection
+            if not metric.isprintable():
+                raise Rejected(Reason.METRIC_INVALID)
+        except Rejected as rejection:
+            out.rejected.append(row)
+            out.reasons.append(rejection.reason)
+            continue
+        if entity not in entities:
+            entities.append(entity)
+        if metric not in metrics:
+            metrics.append(metric)
+        out.accepted.append(row)
+        out.entity.append(entities.index(entity))
+        out.time_ms.append(time_ms)
+        out.values.append(dict.fromkeys([metric][: len(found)], found.get(settings.value_field)))
+    return out
+
+
 def _schema_id(value: bytes, settings: InputSettings, schemas: Mapping[int, str]) -> int:
     if not value:
         raise Rejected(Reason.EMPTY)
@@ -228,29 +323,45 @@ def _decode(
 ) -> tuple[str, int, dict[str, float]]:
     written = json.loads(schema_text)
     schema = next(one for one in written if one != "null") if isinstance(written, list) else written
-    source, reader = Cursor(body), Reader(schema)
+    source = Cursor(body)
+    reader = Reader(schema, _exact(schema, settings.entity_fields), metric_names)
     is_there = not isinstance(written, list) or written[source.index(len(written))] != "null"
     record: dict[str, Any] = {one["name"]: None for one in schema["fields"]}
-    in_lower_case = {name.lower(): name for name in record}
-    parts = [
-        name if name in record else in_lower_case[name.lower()] for name in settings.entity_fields
-    ]
-    for one in schema["fields"] if is_there else ():
-        read = reader.read if one["name"] in parts else reader.walk
-        record[one["name"]] = read(one["type"], source)
+    if is_there:
+        record = reader.read(schema, source, "")
     if source.at < len(body):
         raise Rejected(Reason.TRAILING_BYTES)
-    found = {name: float(record[name]) for name in metric_names if record[name] is not None}
+    numbers = {name: _at(record, name) for name in metric_names}
+    found = {name: float(value) for name, value in numbers.items() if value is not None}
     if not all(math.isfinite(value) for value in found.values()):
         raise Rejected(Reason.NOT_FINITE)
     time = _time_ms(
-        record[time_field],
-        next(f for f in schema["fields"] if f["name"] == time_field),
+        _at(record, time_field),
+        _field(schema, time_field),
         settings.time_unit,
     )
     if time is None or not settings.min_time_ms <= time <= settings.max_time_ms:
         raise Rejected(Reason.TIME_OUT_OF_RANGE)
-    return _entity([record[name] for name in parts]), time, found
+    return _entity([_at(record, name) for name in settings.entity_fields]), time, found
+
+
+def _exact(schema: Any, wanted: Sequence[str]) -> list[str]:
+    """Return the names of fields as the schema writes them."""
+    names = [one["name"] for one in schema["fields"]]
+    by_case = {name.lower(): name for name in names}
+    return [name if name in names else by_case.get(name.lower(), name) for name in wanted]
+
+
+def _field(schema: Any, name: str) -> Any:
+    """Return the field of a dotted name."""
+    first, _, rest = name.partition(".")
+    found = next(one for one in schema["fields"] if one["name"] == first)
+    if not rest:
+        return found
+    inner = found["type"]
+    if isinstance(inner, list):
+        inner = next(one for one in inner if one != "null")
+    return _field(inner, rest)
 
 
 def _time_ms(value: Any, field: Any, unit_of_plain: str) -> int | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from shared.columns import Columns
 from shared.decode.avro.plan import compile_plan
-from shared.decode.avro.rows import decode, schema_ids
+from shared.decode.avro.rows import decode, schema_keys
 from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.events import Reason
@@ -48,7 +48,8 @@ def run_both(values: list[bytes], text: str, input_: InputSettings) -> None:
     plan = compile_plan(text, input_)
     entities, metrics = Directory(), []
     plans = {
-        schema_id: plan if schema_id == 1 else None for schema_id in schema_ids(batch_of(values))
+        schema_id: plan if schema_id == 1 else None
+        for schema_id in schema_keys(batch_of(values), input_)
     }
     columns = decode(batch_of(values), plans, input_, entities, metrics)
     names, known = [], []

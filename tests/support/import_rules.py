@@ -29,6 +29,7 @@ VOCABULARY = {
     "shared",
     *(f"shared.{name}" for name in ("errors", "events", "batch", "settings", "ports", "anomalies")),
     *(f"shared.{name}" for name in ("columns", "directory", "identity", "labels", "wording")),
+    "shared.schema_ids",
 }
 """Layer 1: the modules of shared/ itself, and the settings, which everything else may import."""
 

@@ -11,7 +11,7 @@ from consumer_prediction.health.rejections import Rejections
 from consumer_prediction.loop import SETTLE_S, Dependencies, PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.decode.avro.decoder import AvroDecoder
-from shared.decode.avro.rows import schema_ids
+from shared.decode.avro.rows import schema_keys
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.decode.field_choice import ignore
 from shared.encode.records import decode_records, encode_records
@@ -80,7 +80,7 @@ class Registry(AvroDecoder):
         super().__init__(known, INPUT)
 
     def prepare(self, batch):
-        if self.down and any(i not in self.known for i in schema_ids(batch)):
+        if self.down and any(i not in self.known for i in schema_keys(batch, INPUT)):
             raise TransportError("registry does not answer")
         super().prepare(batch)
 

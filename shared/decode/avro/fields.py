@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.decode.avro.nested import matching, nested_fields, nested_record
+from shared.decode.avro.nested import label_of, matching, nested_fields, nested_record
 from shared.decode.avro.schema import AvroType, Field
 from shared.decode.avro.times import (
     ISO,
@@ -17,6 +17,7 @@ from shared.decode.avro.times import (
     UNITS,
     Instant,
     calendar_of,
+    decimal_of,
     instant_of,
     only,
     values_of,
@@ -49,6 +50,11 @@ def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
         metrics, left_out = _choose_long_form(record, rest, settings)
         return FieldChoice(record.name, entity, time, unit, time_by, metrics, left_out)
     metrics, left_out = _choose_metrics(record, rest, settings)
+    left_out = tuple(
+        (name, why)
+        for name, why in left_out
+        if why != _KINDS["map"] or not _is_used(name, set(entity))
+    )
     return FieldChoice(record.name, entity, time, unit, time_by, metrics, left_out)
 
 
@@ -68,7 +74,11 @@ def _choose_entity(
     chosen: list[str] = []
     for wanted in settings.entity_fields:
         found = find(wanted, list(fields))
-        if not found:
+        label = "" if found else label_of(wanted, list(fields.values()))
+        if label and label not in chosen:
+            chosen.append(label)
+            continue
+        if not found and not label:
             raise UnsupportedSchema(
                 f"{record.name} has no field {wanted!r}, the entity by input.entity_fields;"
                 f" {_instead(record)}"
@@ -78,7 +88,7 @@ def _choose_entity(
                 f"{record.name} has {_joined(found)}: which is {wanted!r} of input.entity_fields?"
                 " Write it exactly so"
             )
-        (name,) = found
+        (name,) = found or (label,)
         if name in chosen:
             raise UnsupportedSchema(f"input.entity_fields names {name!r} twice")
         if not only(fields[name].type, _PARTS):
@@ -293,7 +303,7 @@ def _choose_metrics(
         if why and field.name in exact and not is_object:
             raise UnsupportedSchema(
                 f"{record.name}.{field.name} is {field.type}; "
-                "a metric (input.include) is an int, long, float or double, and no time"
+                "a metric (input.include) is an int, long, float, double or decimal, and no time"
             )
         if not why and field.name in excluded:
             why = "input.exclude names it"
@@ -316,7 +326,7 @@ def _last(name: str) -> str:
 
 
 def _is_used(name: str, included: set[str]) -> bool:
-    """Return whether input.include takes a field below a record."""
+    """Return whether a setting takes a field below a record, or a label of a map."""
     return any(other.startswith(f"{name}.") for other in included)
 
 
@@ -325,7 +335,12 @@ def _choose_long_form(
 ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Choose input.value_field as the only metric of a record."""
     fields = [*record.fields, *nested_fields(record)]
-    metric = _one_field(record, fields, settings.metric_field, "the metric's name", "metric_field")
+    if label_of(settings.metric_field, fields):
+        metric = Field(settings.metric_field, AvroType("string"))
+    else:
+        metric = _one_field(
+            record, fields, settings.metric_field, "the metric's name", "metric_field"
+        )
     value = _one_field(record, rest, settings.value_field, "the metric's value", "value_field")
     if not only(metric.type, _PARTS):
         raise UnsupportedSchema(
@@ -335,7 +350,7 @@ def _choose_long_form(
     if _why_no_metric(value):
         raise UnsupportedSchema(
             f"{record.name}.{value.name} is {value.type}; the metric's value (input.value_field)"
-            " is an int, long, float or double, and no time"
+            " is an int, long, float, double or decimal, and no time"
         )
     left_out = []
     for field in rest:
@@ -393,18 +408,22 @@ def _why_no_metric(field: Field) -> str:
     values = values_of(field.type)
     if not values:
         return "always null"
-    if only(field.type, NUMBERS):
+    if only(field.type, NUMBERS) or decimal_of(field.type):
         return ""
     if len(values) > 1:
         return f"of several types: {', '.join(value.kind for value in values)}"
     (value,) = values
     if value.kind in ("bytes", "fixed"):
         annotations = (value.logical, field.logical, value.meaning.rpartition(".")[2].lower())
-        return "a decimal is not read: write a double" if "decimal" in annotations else "bytes"
+        return _BAD_DECIMAL if "decimal" in annotations else "bytes"
     if value.kind == "string":
         return "a time as text" if value.meaning in _TEXT_TIMES or says_time(field.name) else "text"
     return _KINDS[value.kind]
 
+
+_BAD_DECIMAL = (
+    "a decimal without a scale of 0 to 300 beside its logicalType is not read: write a double"
+)
 
 _KINDS = {
     "boolean": "true or false",

@@ -11,22 +11,19 @@ from dataclasses import dataclass
 from shared.batch import Headers
 
 VALUE_HEADER, KEY_HEADER = "__value_schema_id", "__key_schema_id"
-"""Headers with the GUID of Confluent's header_schema_id_serializer (HeaderSchemaIdSerializer).
+"""Headers with the GUID of Confluent's header_schema_id_serializer (HeaderSchemaIdSerializer)."""
 
-Apicurio's serializers put ids into apicurio.value.* and apicurio.key.*, version 2 by default.
-"""
+APICURIO, APICURIO_KEY = "apicurio.value.", "apicurio.key."
+"""Beginnings of the names of Apicurio's headers; version 2 of its serializers writes them."""
 
-_CONFLUENT = (
-    "have the producer write it in front of the value: value.schema.id.serializer="
-    "io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer in Java, "
-    "'schema.id.serializer': prefix_schema_id_serializer in confluent-kafka for Python"
+ENCODING_HEADER = f"{APICURIO}encoding"
+
+_READ_THEM = "input.schema_ids=auto, the default, reads it"
+_CONFLUENT_KEY = (
+    "have the producer's value serializer write the value's: value.schema.id.serializer in Java, "
+    "'schema.id.serializer' of the value's serializer in confluent-kafka for Python"
 )
-_AS_CONFLUENT = "apicurio.registry.as-confluent=true and apicurio.registry.use-id=contentId"
-_APICURIO = (
-    "have the producer write it in front of the value: apicurio.registry.headers.enabled=false, "
-    f"and with version 2 of its serializers {_AS_CONFLUENT} as well"
-)
-_EIGHT_BYTES = f"with version 2 of Apicurio's serializers set {_AS_CONFLUENT} to write 4"
+_APICURIO_KEY = "have the producer's value serializer be Apicurio's as well"
 _JSON = "input.format=json reads JSON, one object per record"
 _WIRE_FORMAT = "have the producer write Avro with a schema registry's serializer"
 
@@ -56,32 +53,58 @@ class Misplaced:
         return f"{self.what}; {self.remedy}"
 
 
+JSON_ENCODING = Misplaced(
+    f"Apicurio's serializer wrote Avro's JSON encoding ({ENCODING_HEADER}), which is not read",
+    "set apicurio.registry.avro.encoding=BINARY for the producer",
+    ENCODING_HEADER,
+)
+
+
+def is_schema_header(name: str) -> bool:
+    """Return whether a header of this name is about the schema of the value."""
+    return name == VALUE_HEADER or name.startswith(APICURIO)
+
+
+def wrong_header(name: str, value: bytes) -> Misplaced:
+    """Return that a header is not as serializers write it."""
+    expected = (
+        "1 and the 16 bytes of a GUID, or 0 and an id of 4 bytes"
+        if name == VALUE_HEADER
+        else "an id of 8 bytes"
+    )
+    what = f"the header {name} is {value[:20].hex() or 'empty'}, and not {expected}"
+    return Misplaced(what, "remove what changes the producer's headers", name)
+
+
 def id_in_headers(headers: Headers) -> Misplaced | None:
     """Return which header contains the schema id; None where no header does.
 
     The value's id takes precedence over the key's, which suggests that the value's is missing.
     """
     names = [name for name, _ in headers]
-    for part, confluent in (("value", VALUE_HEADER), ("key", KEY_HEADER)):
-        of_key = "" if part == "value" else " of its key"
-        if confluent in names:
-            what = f"the schema id{of_key} is in the header {confluent}, which is not read"
-            return Misplaced(what, _CONFLUENT, confluent)
-        found = next((name for name in names if name.startswith(f"apicurio.{part}.")), None)
-        if found is not None:
-            what = f"the schema id{of_key} is in Apicurio's headers ({found}), which are not read"
-            return Misplaced(what, _APICURIO, found)
+    if VALUE_HEADER in names:
+        what = f"the schema id is in the header {VALUE_HEADER}"
+        return Misplaced(what, _READ_THEM, VALUE_HEADER)
+    found = next((name for name in names if name.startswith(APICURIO)), None)
+    if found is not None:
+        return Misplaced(f"the schema id is in Apicurio's headers ({found})", _READ_THEM, found)
+    if KEY_HEADER in names:
+        what = f"the schema id of its key is in the header {KEY_HEADER}, that of its value is not"
+        return Misplaced(what, _CONFLUENT_KEY, KEY_HEADER)
+    found = next((name for name in names if name.startswith(APICURIO_KEY)), None)
+    if found is not None:
+        what = f"the schema id of its key is in Apicurio's headers ({found}), that of its value is"
+        return Misplaced(f"{what} not", _APICURIO_KEY, found)
     return None
 
 
-def misplaced(value: bytes, headers: Headers) -> Misplaced | None:
-    """Return what a value without a readable schema id is; None for an unknown kind."""
-    in_headers = id_in_headers(headers)
-    if in_headers is not None:
-        return in_headers
-    if value[:5] == bytes(5) and len(value) > 9:
-        what = "no registry has a schema 0, so the id seems to have 8 bytes instead of 4"
-        return Misplaced(what, _EIGHT_BYTES)
+EIGHT_BYTES = Misplaced(
+    "no registry has a schema 0, so the id seems to have 8 bytes instead of 4", _READ_THEM
+)
+
+
+def misplaced(value: bytes) -> Misplaced | None:
+    """Return what a value without a schema id in front of it or in headers is; None = unknown."""
     if value[:1] in (b"{", b"["):
         return Misplaced("the value begins like JSON", _JSON)
     kind = next((kind for beginning, kind in _BEGINNINGS if value.startswith(beginning)), None)

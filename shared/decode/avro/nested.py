@@ -1,6 +1,7 @@
-"""Fields of nested records by dotted names.
+"""Fields of nested records, and labels of maps, by dotted names.
 
-Invariant: a name is the path of fields from the outermost record; arrays and maps are not entered.
+Invariant: a name is the path of fields from the outermost record; arrays are not entered. A label
+of a map of text has the map's name before it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,31 @@ def _below(record: AvroType, prefix: str, parents: tuple[AvroType, ...]) -> Iter
         for other in inner.fields:
             yield Field(path + other.name, other.type, logical=other.logical)
         yield from _below(inner, path, (*parents, record))
+
+
+def label_of(wanted: str, fields: Sequence[Field]) -> str:
+    """Return the label of a map that a setting means, as ``map.label``; empty if none.
+
+    fields : may be maps of text; the map's name is compared ignoring case, the label exactly
+    """
+    found = [
+        f"{field.name}{wanted[len(field.name) :]}"
+        for field in fields
+        if wanted.lower().startswith(f"{field.name.lower()}.")
+        and len(wanted) > len(field.name) + 1
+        and is_label_map(field.type)
+    ]
+    exact = [name for name in found if name == wanted]
+    return max(exact or found, key=len, default="")
+
+
+def is_label_map(avro: AvroType) -> bool:
+    """Return whether it is a map of text, whose texts may be null, or such a map or null."""
+    values = values_of(avro)
+    if len(values) != 1 or values[0].items is None or values[0].kind != "map":
+        return False
+    texts = values_of(values[0].items)
+    return len(texts) == 1 and texts[0].kind == "string"
 
 
 def matching(wanted: str, names: Sequence[str]) -> tuple[str, ...]:

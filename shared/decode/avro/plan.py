@@ -43,6 +43,10 @@ class Op(IntEnum):
     NEXT = 13  # end of an item: a first step of an item
     TIME_DOUBLE = 14  # a units per ms
     TIME_TEXT = 15  # ISO 8601
+    DECIMAL = 16  # a metric, b bytes of a fixed or 0, c bits of 10.0**scale
+    LABEL = 17  # a map's key; the next a steps are WANTED, one per label that is read
+    WANTED = 18  # a the label's symbol in the plan, b entity part
+    LABEL_VALUE = 19  # the text of the key before it
 
 
 class Role(IntEnum):
@@ -52,6 +56,7 @@ class Role(IntEnum):
     METRIC = 1
     PART = 2
     TIME = 3
+    LABEL_TEXT = 4
 
 
 NONE = -1
@@ -143,6 +148,10 @@ def _roles(chosen: FieldChoice) -> Roles:
     return roles | {name: (Role.METRIC, slot) for slot, name in enumerate(chosen.metrics)}
 
 
+def _bits(number: float) -> int:
+    return int(np.float64(number).view(np.int64))
+
+
 class _Emitter:
     """Emits the steps of a record, in the order of its bytes."""
 
@@ -203,13 +212,17 @@ class _Emitter:
             case "union":
                 self._emit_union(avro, role, target, path)
             case "array" | "map":
-                self._emit_blocks(avro)
+                self._emit_blocks(avro, path)
+            case "bytes" | "fixed" if role == Role.METRIC:
+                self.step(Op.DECIMAL, target, avro.size, _bits(10.0**avro.scale))
             case "double" | "string" if role == Role.TIME:
                 self.step(Op.TIME_DOUBLE if avro.kind == "double" else Op.TIME_TEXT, target)
             case "double" | "float":
                 self.step(Op.DOUBLE if avro.kind == "double" else Op.FLOAT, kept)
             case "long" | "int":
                 self.step(Op.LONG if avro.kind == "long" else Op.INT, target, role)
+            case "string" if role == Role.LABEL_TEXT:
+                self.step(Op.LABEL_VALUE)
             case "string":
                 self.step(Op.STRING, kept)
             case "bytes":
@@ -238,15 +251,37 @@ class _Emitter:
         for end in ends:
             self.steps[end][1] = len(self.steps)
 
-    def _emit_blocks(self, avro: AvroType) -> None:
+    def _emit_blocks(self, avro: AvroType, path: str | None) -> None:
         self._nesting += 1
         self.depth = max(self.depth, self._nesting)
         block = self.step(Op.BLOCK)
-        if avro.kind == "map":
-            self.step(Op.STRING, NONE)
         assert avro.items is not None  # noqa: S101 - the parser gives every array and map its items
-        self.emit(avro.items, Role.SKIPPED, NONE, None)
+        labels = self._labels(path) if avro.kind == "map" else []
+        if labels:
+            self._emit_label(avro.items, labels)
+        else:
+            if avro.kind == "map":
+                self.step(Op.STRING, NONE)
+            self.emit(avro.items, Role.SKIPPED, NONE, None)
         self.steps[block][2] = int(len(self.steps) == block + 1)
         self.step(Op.NEXT, block + 1)
         self.steps[block][1] = len(self.steps)
         self._nesting -= 1
+
+    def _labels(self, path: str | None) -> list[tuple[str, int]]:
+        """Return the labels of a map that are entity parts; path as in ``emit``."""
+        if path is None:
+            return []
+        return [
+            (name[len(path) :], target)
+            for name, (role, target) in self.roles.items()
+            if role is Role.PART and name.startswith(path)
+        ]
+
+    def _emit_label(self, text: AvroType, labels: list[tuple[str, int]]) -> None:
+        """Append a key and its text, which may be null."""
+        self.step(Op.LABEL, len(labels))
+        for label, part in labels:
+            self.step(Op.WANTED, len(self.symbols), part)
+            self.symbols += (label,)
+        self.emit(text, Role.LABEL_TEXT, NONE, None)

@@ -1,4 +1,4 @@
-"""Decodes records in Confluent's wire format by the plan of each record's writer schema.
+"""Decodes records by the plan of each record's writer schema.
 
 Invariant: a rejected record has no effect; decoding a batch gives the same columns, names and
 metrics as decoding it row by row.
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns, layouts_of
+from shared.decode.avro.framing import frames_of
 from shared.decode.avro.plan import WriterPlan
 from shared.decode.field_choice import UnsupportedSchema
 from shared.decode.gates import columns_of, empty_rows, limits_of
@@ -21,19 +22,19 @@ from shared.decode.kernels import avro_rows as kernel
 from shared.decode.kernels.gate_checks import FOUND
 from shared.directory import Directory
 from shared.events import Reason
+from shared.schema_ids import SchemaKey
 from shared.settings import InputSettings
 
-Plans = Mapping[int, WriterPlan | UnsupportedSchema | None]
-"""Schema id -> plan; None = unknown to the registry, UnsupportedSchema = cannot be used."""
+Plans = Mapping[SchemaKey, WriterPlan | UnsupportedSchema | None]
+"""Schema -> plan; None = unknown to the registry, UnsupportedSchema = cannot be used."""
+
+Readable = Mapping[int, WriterPlan]
+"""Number of a schema within the batch -> its plan."""
 
 
-def schema_ids(batch: Batch) -> list[int]:
-    """Return the distinct schema ids of a batch, in order of appearance."""
-    runs = np.empty(len(batch), np.int64)
-    count = kernel.schema_id_runs(
-        np.frombuffer(batch.values.data, np.uint8), batch.values.bounds, runs
-    )
-    return list(dict.fromkeys(runs[:count].tolist()))
+def schema_keys(batch: Batch, input: InputSettings) -> list[SchemaKey]:  # noqa: A002 - the section's name
+    """Return the distinct schemas that the records of a batch name, in order of appearance."""
+    return list(frames_of(batch, input.schema_ids).keys().values())
 
 
 def decode(
@@ -45,48 +46,51 @@ def decode(
 ) -> Columns:
     """Decode a batch, and add new entities and metrics.
 
-    plans    : for every id of ``schema_ids(batch)``
-    input    : limits of size and event time
+    plans    : for every schema of ``schema_keys(batch, input)``
+    input    : limits of size and event time, and where schema ids are
     entities : the partition's; gets the names of accepted records, in log order
     metrics  : the partition's; gets new names, in order of the first accepted row whose schema has
                them
-    raises   : KeyError where an id has no entry in plans
+    raises   : KeyError where a schema has no entry in plans
     """
-    ids = schema_ids(batch)
-    readable: dict[int, WriterPlan] = {}
+    framing = frames_of(batch, input.schema_ids)
+    by_number = {number: plans[key] for number, key in framing.keys().items()}
+    readable = {number: plan for number, plan in by_number.items() if isinstance(plan, WriterPlan)}
     names = dict.fromkeys(metrics)
-    for schema_id in ids:
-        plan = plans[schema_id]
-        if isinstance(plan, WriterPlan):
-            readable[schema_id] = plan
-            names |= dict.fromkeys(plan.metrics)
+    for plan in readable.values():
+        names |= dict.fromkeys(plan.metrics)
     rows = empty_rows(len(batch), len(names))
     good, bad = kernel.decode_rows(
         np.frombuffer(batch.values.data, np.uint8),
         batch.values.bounds,
-        _kernel_plans(ids, plans, list(readable.values()), list(names)),
+        framing.rows,
+        _kernel_plans(by_number, list(readable.values()), list(names)),
         limits_of(input),
         rows,
         _scratch(readable.values()),
     )
     columns = columns_of(rows, good, bad, entities)
-    columns = _order_metrics(columns, batch, readable, list(names), metrics)
-    return _with_layouts(columns, batch, readable, metrics)
+    numbers = framing.rows.numbers[columns.accepted]
+    columns = _order_metrics(columns, numbers, readable, list(names), metrics)
+    return _with_layouts(columns, numbers, readable, metrics)
 
 
 def _order_metrics(
     columns: Columns,
-    batch: Batch,
-    readable: Mapping[int, WriterPlan],
+    numbers: npt.NDArray[np.int64],
+    readable: Readable,
     names: Sequence[str],
     metrics: list[str],
 ) -> Columns:
-    """Append new metrics in order of appearance, and reorder the columns of values."""
+    """Append new metrics in order of appearance, and reorder the columns of values.
+
+    numbers : int64 (n,)  schema of each accepted row
+    """
     if len(names) == len(metrics):
         return columns
-    ids, firsts = np.unique(_ids_of(batch, columns.accepted), return_index=True)
-    for schema_id in ids[np.argsort(firsts)].tolist():
-        metrics += [name for name in readable[schema_id].metrics if name not in metrics]
+    found, firsts = np.unique(numbers, return_index=True)
+    for number in found[np.argsort(firsts)].tolist():
+        metrics += [name for name in readable[number].metrics if name not in metrics]
     if metrics == names:
         return columns
     values = np.ascontiguousarray(columns.values[:, [names.index(name) for name in metrics]])
@@ -94,9 +98,12 @@ def _order_metrics(
 
 
 def _with_layouts(
-    columns: Columns, batch: Batch, readable: Mapping[int, WriterPlan], metrics: Sequence[str]
+    columns: Columns,
+    numbers: npt.NDArray[np.int64],
+    readable: Readable,
+    metrics: Sequence[str],
 ) -> Columns:
-    """Add the order of the fields of each schema."""
+    """Add the order of the fields of each schema; numbers as in ``_order_metrics``."""
     column_of = {name: column for column, name in enumerate(metrics)}
     orders = [
         [column_of[name] for name in plan.metrics if name in column_of]
@@ -104,24 +111,18 @@ def _with_layouts(
     ]
     layout = np.zeros(len(columns), np.int32)
     if len(orders) > 1:
-        ids = _ids_of(batch, columns.accepted)
-        layout = np.searchsorted(sorted(readable), ids).astype(np.int32)
+        layout = np.searchsorted(sorted(readable), numbers).astype(np.int32)
     return replace(columns, layout=layout, layouts=layouts_of(orders))
 
 
-def _ids_of(batch: Batch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    data = np.frombuffer(batch.values.data, np.uint8)
-    headers = data[batch.values.bounds[rows][:, None] + np.arange(1, kernel.HEADER_BYTES)]
-    ids: npt.NDArray[np.int64] = headers.view(">u4")[:, 0].astype(np.int64)
-    return ids
-
-
 def _kernel_plans(
-    ids: Sequence[int], plans: Plans, readable: Sequence[WriterPlan], names: Sequence[str]
+    by_number: Mapping[int, WriterPlan | UnsupportedSchema | None],
+    readable: Sequence[WriterPlan],
+    names: Sequence[str],
 ) -> kernel.Plans:
     """Return the plans of a batch in the kernel's form.
 
-    readable : the plans among those of ids, in the same order
+    readable : the plans in by_number, in the same order
     names    : the metrics known so far, then those that the plans add
     """
     column_of = {name: column for column, name in enumerate(names)}
@@ -135,14 +136,14 @@ def _kernel_plans(
         first_step += len(plan.steps)
         first_symbol += len(plan.symbol_bounds) - 1
     plan_rows = iter(range(len(readable)))
-    plan_of_id: dict[int, int] = {}
-    for schema_id in ids:
-        is_readable = isinstance(plans[schema_id], WriterPlan)
-        plan_of_id[schema_id] = next(plan_rows) if is_readable else _NO_PLAN[type(plans[schema_id])]
-    sorted_ids = sorted(plan_of_id)
+    row_of = {
+        number: next(plan_rows) if isinstance(found, WriterPlan) else _NO_PLAN[type(found)]
+        for number, found in by_number.items()
+    }
+    numbers = sorted(row_of)
     return kernel.Plans(
-        np.array(sorted_ids, np.int64),
-        np.array([plan_of_id[schema_id] for schema_id in sorted_ids], np.int64),
+        np.array(numbers, np.int64),
+        np.array([row_of[number] for number in numbers], np.int64),
         np.array(rows, np.int64).reshape(-1, 5),
         *_joined(readable),
         np.array(columns, np.int64),

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+NO_SCALE = -1
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _FULL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
@@ -48,6 +49,7 @@ class AvroType:
     fields         : of a record
     symbols        : of an enum, like default_symbol
     size           : bytes of a fixed
+    scale          : digits after the point of a decimal; NO_SCALE if it is not a whole number
     items          : element type of an array, value type of a map
     branches       : of a union
     """
@@ -61,6 +63,7 @@ class AvroType:
     symbols: tuple[str, ...] = ()
     default_symbol: str | None = None
     size: int = 0
+    scale: int = 0
     items: AvroType | None = None
     branches: tuple[AvroType, ...] = ()
 
@@ -115,6 +118,7 @@ class _Parser:
                 kind,
                 logical=_text(schema.get("logicalType")),
                 meaning=_text(schema.get("connect.name")),
+                scale=_scale(schema.get("scale", 0)),
             )
         return self.parse(kind, namespace, path)
 
@@ -198,6 +202,7 @@ class _Parser:
                 f"{path}: fixed {fixed.name} needs a size of 0 or more bytes, got {size!r}"
             )
         fixed.size = size
+        fixed.scale = _scale(schema.get("scale", 0))
         return fixed
 
     def _define(
@@ -220,6 +225,11 @@ class _Parser:
 
 def _full_name(name: str, namespace: str) -> str:
     return name if "." in name or not namespace else f"{namespace}.{name}"
+
+
+def _scale(value: Any) -> int:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and value >= 0 else NO_SCALE
 
 
 def _text(value: Any) -> str:

@@ -66,6 +66,20 @@ def only(avro: AvroType, kinds: frozenset[str]) -> bool:
     return bool(values) and all(value.kind in kinds for value in values)
 
 
+MOST_SCALE = 300
+"""Most digits after the point of a decimal, so that its unit is a double."""
+
+
+def decimal_of(avro: AvroType) -> AvroType | None:
+    """Return the type if its value, unless null, is a decimal that can be read; else None."""
+    values = values_of(avro)
+    if len(values) != 1 or values[0].logical != "decimal":
+        return None
+    (value,) = values
+    is_sized = value.kind == "bytes" or (value.kind == "fixed" and value.size > 0)
+    return value if is_sized and 0 <= value.scale <= MOST_SCALE else None
+
+
 def instant_of(field: Field) -> Instant | None:
     """Return the instant that the field's type describes; None if it is not a long or has none."""
     values = values_of(field.type)

@@ -1,4 +1,4 @@
-"""The writer schemas of the input by id.
+"""The writer schemas of the input by id or other name.
 
 Invariant: each schema is looked up, checked and compiled once; an outage of the registry is never
 taken for an unknown schema.
@@ -13,16 +13,17 @@ from shared.decode.avro.plan import WriterPlan, compile_plan
 from shared.decode.avro.rows import Plans
 from shared.decode.field_choice import Met, MetSchema, UnsupportedSchema
 from shared.errors import SchemaNotAllowed
+from shared.schema_ids import SchemaKey
 from shared.settings import InputSettings
 
 UNKNOWN_FOR_S = 30.0
-"""Time after which an unknown id is looked up again."""
+"""Time after which an unknown schema is looked up again."""
 
 
 class WriterSchemas:
-    """Compiled writer schemas by id.
+    """Compiled writer schemas.
 
-    text_of : the schema's text, None = unknown id; raises TransportError
+    text_of : the schema's text, None = unknown; raises TransportError
     where   : the registry's address, for errors
     clock   : monotonic seconds
     met     : see Met
@@ -30,7 +31,7 @@ class WriterSchemas:
 
     def __init__(
         self,
-        text_of: Callable[[int], str | None],
+        text_of: Callable[[SchemaKey], str | None],
         where: str,
         settings: InputSettings,
         clock: Callable[[], float],
@@ -41,52 +42,52 @@ class WriterSchemas:
         self._settings = settings
         self._clock = clock
         self._met = met
-        self._plans: dict[int, WriterPlan | UnsupportedSchema | None] = {}
-        self._fingerprints: dict[int, Fingerprint] = {}
-        self._unknown_until_s: dict[int, float] = {}
+        self._plans: dict[SchemaKey, WriterPlan | UnsupportedSchema | None] = {}
+        self._fingerprints: dict[SchemaKey, Fingerprint] = {}
+        self._unknown_until_s: dict[SchemaKey, float] = {}
 
     @property
     def plans(self) -> Plans:
-        """The plans of the schemas that were prepared; None = unknown id."""
+        """The plans of the schemas that were prepared; None = unknown to the registry."""
         return self._plans
 
-    def prepare(self, ids: Iterable[int]) -> None:
+    def prepare(self, keys: Iterable[SchemaKey]) -> None:
         """Look up and compile the schemas that are not known yet.
 
         raises : TransportError, SchemaNotAllowed
         """
-        for schema_id in ids:
-            if self._plans.get(schema_id) is None and self._is_due(schema_id):
-                self._plans[schema_id] = self._look_up(schema_id)
+        for key in keys:
+            if self._plans.get(key) is None and self._is_due(key):
+                self._plans[key] = self._look_up(key)
 
     def readable_fingerprints(self) -> list[Fingerprint]:
         """Return the fingerprints of the prepared schemas whose records can be read."""
         return [
-            self._fingerprints[schema_id]
-            for schema_id, plan in self._plans.items()
+            self._fingerprints[key]
+            for key, plan in self._plans.items()
             if isinstance(plan, WriterPlan)
         ]
 
-    def _is_due(self, schema_id: int) -> bool:
-        return self._clock() >= self._unknown_until_s.get(schema_id, -float("inf"))
+    def _is_due(self, key: SchemaKey) -> bool:
+        return self._clock() >= self._unknown_until_s.get(key, -float("inf"))
 
-    def _look_up(self, schema_id: int) -> WriterPlan | UnsupportedSchema | None:
-        text = self._text_of(schema_id)
+    def _look_up(self, key: SchemaKey) -> WriterPlan | UnsupportedSchema | None:
+        text = self._text_of(key)
         if text is None:
-            self._unknown_until_s[schema_id] = self._clock() + UNKNOWN_FOR_S
+            self._unknown_until_s[key] = self._clock() + UNKNOWN_FOR_S
             return None
         fingerprint = fingerprint_of(text)
-        self._check_allowed(schema_id, fingerprint)
+        self._check_allowed(key, fingerprint)
         plan = plan_or_unsupported(text, self._settings)
-        self._met(_met(schema_id, fingerprint, plan))
-        self._fingerprints[schema_id] = fingerprint
+        self._met(_met(key, fingerprint, plan))
+        self._fingerprints[key] = fingerprint
         return plan
 
-    def _check_allowed(self, schema_id: int, fingerprint: Fingerprint) -> None:
+    def _check_allowed(self, key: SchemaKey, fingerprint: Fingerprint) -> None:
         allowed = self._settings.schema_fingerprints
         if allowed and not fingerprint.is_one_of(allowed):
             raise SchemaNotAllowed(
-                f"a record has schema {schema_id} of {self._where}, whose fingerprint {fingerprint}"
+                f"a record has schema {key} of {self._where}, whose fingerprint {fingerprint}"
                 " is not in input.schema_fingerprints; add it there if its producer may write to"
                 " the topic, otherwise stop that producer and set the group's offsets to after its"
                 " records"
@@ -102,9 +103,10 @@ def plan_or_unsupported(text: str, settings: InputSettings) -> WriterPlan | Unsu
 
 
 def _met(
-    schema_id: int, fingerprint: Fingerprint, plan: WriterPlan | UnsupportedSchema
+    key: SchemaKey, fingerprint: Fingerprint, plan: WriterPlan | UnsupportedSchema
 ) -> MetSchema:
+    shown = key if isinstance(key, int) else str(key)
     facts = {"crc64": fingerprint.crc64, "sha256": fingerprint.sha256}
     if isinstance(plan, UnsupportedSchema):
-        return MetSchema(schema_id, facts, str(plan))
-    return MetSchema(schema_id, {"record": plan.record, "read_as": plan.fields.line} | facts)
+        return MetSchema(shown, facts, str(plan))
+    return MetSchema(shown, {"record": plan.record, "read_as": plan.fields.line} | facts)

@@ -1,4 +1,4 @@
-"""Decodes records in Confluent's wire format to columns, by the plan of their writer schema.
+"""Decodes Avro records to columns, by the plan of their writer schema.
 
 Invariant: a record is accepted as a whole or not at all; the outcome depends on its own bytes only,
 and costs at most O(its bytes). ``shared.decode.avro.plan`` compiles the plans.
@@ -13,6 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from shared.decode.kernels.avro_reads import (
+    decimal,
+    fraction_to_ms,
+    read_index,
+    read_size,
+    read_text_time,
+    to_ms,
+)
+from shared.decode.kernels.frame_rows import FRAMES, NONE, Frames
 from shared.decode.kernels.gate_checks import (
     ACCEPTED,
     HAS_NO_TIME,
@@ -27,7 +36,6 @@ from shared.decode.kernels.gate_checks import (
     check_size,
 )
 from shared.decode.kernels.gate_checks import TIME as TIME_MS
-from shared.decode.kernels.iso import NO_TIME, read_iso
 from shared.kernels.text import MAX_NAME_BYTES, is_text
 from shared.kernels.wire import (
     BOUNDS,
@@ -55,30 +63,23 @@ Floats = npt.NDArray[np.float64]
 END, UNION, JUMP, DOUBLE, FLOAT, LONG, INT, STRING, BYTES_, BOOLEAN, FIXED, ENUM, BLOCK, NEXT = (
     range(14)
 )
-TIME_DOUBLE, TIME_TEXT = range(14, 16)
-SKIPPED, METRIC, PART, TIME = range(4)
-NONE = -1
+TIME_DOUBLE, TIME_TEXT, DECIMAL, LABEL, WANTED, LABEL_VALUE = range(14, 20)
+SKIPPED, METRIC, PART, TIME, LABEL_TEXT = range(5)
 
 # Reasons for rejection in addition to those of the gates: shared.events.Reason.
 NOT_AVRO, TRAILING_BYTES = 3, 7
-
-HEADER_BYTES = 5
-"""Magic byte 0 and the schema id, 4 bytes big-endian."""
 
 _ABSENT, _TEXT, _NUMBER, _SYMBOL = range(4)  # kinds of an entity part
 # Cells of a loop: items left in the block, end of the block or NONE.
 _LEFT, _BLOCK_END = range(2)
 _SLASH = 47
-_FAR = 2**53
-"""A larger number of time units is outside every range of event times, in any unit."""
-
 _I8S, _I8SS = types.int64[::1], types.int64[:, ::1]
 
 
 class Plans(NamedTuple):
     """The plans of the schemas in a batch, joined.
 
-    ids           : int64 (s,)      schema ids, increasing
+    ids           : int64 (s,)      numbers of the schemas, increasing
     plan_of_id    : int64 (s,)      row of ``plans``; negative: minus the reason why there is none
     plans         : int64 (p, 5)    first step, first column, first symbol, entity parts, depth
     steps         : int64 (k, 4)    steps of all plans
@@ -112,12 +113,15 @@ class Scratch(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """One plan of ``Plans``: its first step, and the first of its columns."""
+    """One plan of ``Plans``: its first step, and the first of its columns and symbols."""
 
     steps: Steps
     first_step: Int
     columns: Int64s
     first_column: Int
+    symbols: Bytes
+    symbol_bounds: Int64s
+    first_symbol: Int
 
 
 class _Fields(NamedTuple):
@@ -146,55 +150,6 @@ _SCRATCH = group(Scratch, _I8SS, _I8SS, _I8S, types.uint64[::1])
 
 
 @helper
-def schema_id_of(data: Bytes, start: int, stop: int) -> Int:
-    """Return the schema id (0 to 2**32 - 1) of a record; NONE in another wire format."""
-    if stop - start < HEADER_BYTES or data[start] != 0:
-        return NONE
-    schema_id = np.int64(0)
-    for i in range(1, HEADER_BYTES):
-        schema_id = schema_id * 256 + np.int64(data[start + i])
-    return schema_id
-
-
-@kernel(BYTES, BOUNDS, _I8S)
-def schema_id_runs(data: Bytes, bounds: Int64s, runs: Int64s) -> int:
-    """Write the schema ids in log order, one for each run of equal ids; return their number.
-
-    data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]; those without
-                   an id are left out
-    runs         : int64 (n,)             written
-    """
-    count = 0
-    for row in range(len(bounds) - 1):
-        schema_id = schema_id_of(data, bounds[row], bounds[row + 1])
-        if schema_id != NONE and (count == 0 or runs[count - 1] != schema_id):
-            runs[count] = schema_id
-            count += 1
-    return count
-
-
-@helper
-def _read_size(data: Bytes, at: Int, stop: int) -> tuple[Int, Int]:
-    """Read a length; return it and the next position, or an error as the position.
-
-    It is an error if fewer bytes follow before ``stop``.
-    """
-    size, at = read_long(data, at, stop)
-    if at < 0:
-        return size, at
-    if size < 0:
-        return size, MALFORMED
-    return (size, at) if size <= stop - at else (size, TRUNCATED)
-
-
-@helper
-def _read_index(data: Bytes, at: Int, stop: int, count: int) -> tuple[Int, Int]:
-    """Read a number below ``count``; return it and the next position, or an error there."""
-    index, at = read_long(data, at, stop)
-    return (index, at) if at < 0 or 0 <= index < count else (index, MALFORMED)
-
-
-@helper
 def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: Int64s) -> Int:
     """Read the head of an array or map block into ``loop``; return next position or error."""
     count, at = read_long(data, at, stop)
@@ -202,7 +157,7 @@ def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: I
         return at
     loop[_BLOCK_END] = NONE
     if count < 0:
-        size, at = _read_size(data, at, stop)
+        size, at = read_size(data, at, stop)
         if at < 0:
             return at
         if count < -(2**63 - 1) or (has_empty_items and size > 0):  # -2**63 cannot be negated
@@ -214,36 +169,17 @@ def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: I
 
 
 @helper
-def _to_ms(value: Int, per_ms: Int) -> Int:
-    """Convert an integer time to ms.
-
-    per_ms : units per millisecond; negative = minus the milliseconds per unit
-    """
-    if per_ms > 0:
-        return value // per_ms
-    return min(max(value, -_FAR), _FAR) * -per_ms
-
-
-@helper
-def _fraction_to_ms(value: float, per_ms: Int) -> Int:
-    """Convert a finite fractional time to ms, rounded; per_ms as in ``_to_ms``."""
-    exact = value / per_ms if per_ms > 0 else value * -per_ms
-    return np.int64(math.floor(min(max(exact, -1e18), 1e18) + 0.5))
-
-
-@helper
-def _read_text_time(data: Bytes, at: Int, stop: int, found: Int64s) -> Int:
-    """Read a text time into ``found``; return the next position or an error."""
-    size, at = _read_size(data, at, stop)
-    if at < 0:
-        return at
-    time_ms = read_iso(data, at, at + size)
-    if time_ms == NO_TIME and not is_text(data, at, at + size):
-        return MALFORMED
-    found[TIME_MS] = time_ms
-    found[HAS_TIME] = 1
-    found[HAS_NO_TIME] = time_ms == NO_TIME
-    return at + size
+def _wanted_part(data: Bytes, at: Int, stop: Int, plan: _Plan, step: Int, count: Int) -> Int:
+    """Return the entity part of a map's key, by the WANTED steps; NONE for another key."""
+    for this in range(step, step + count):
+        symbol = plan.first_symbol + plan.steps[this, 1]
+        low, high = plan.symbol_bounds[symbol], plan.symbol_bounds[symbol + 1]
+        same = high - low == stop - at
+        for i in range(stop - at):
+            same = same and data[at + i] == plan.symbols[low + i]
+        if same:
+            return plan.steps[this, 2]
+    return NONE
 
 
 @helper
@@ -267,6 +203,7 @@ def _walk(
     found = fields.found
     step = base
     level = 0
+    label = np.int64(NONE)
     while True:
         # An unsigned index avoids numba's check for negative indices.
         this = np.uint64(step)
@@ -274,7 +211,7 @@ def _walk(
         a = steps[this, 1]
         step += 1
         if op == UNION:
-            branch, at = _read_index(data, at, stop, a)
+            branch, at = read_index(data, at, stop, a)
             if at < 0:
                 return at
             step = base + steps[step + branch, 1]
@@ -287,7 +224,7 @@ def _walk(
                 found[HAS_NOT_FINITE] |= not math.isfinite(word.double[0])
             at += 8
         elif op == STRING:
-            size, at = _read_size(data, at, stop)
+            size, at = read_size(data, at, stop)
             if at < 0:
                 return at
             if a != NONE:
@@ -303,7 +240,7 @@ def _walk(
                 return MALFORMED
             role = steps[this, 2]
             if role == TIME:
-                found[TIME_MS] = _to_ms(value, a)
+                found[TIME_MS] = to_ms(value, a)
                 found[HAS_TIME] = 1
             elif role == METRIC:
                 fields.values[_column_of(plan, a)] = value
@@ -322,7 +259,7 @@ def _walk(
                 found[HAS_NOT_FINITE] |= not math.isfinite(word.single[0])
             at += 4
         elif op == BYTES_:
-            size, at = _read_size(data, at, stop)
+            size, at = read_size(data, at, stop)
             if at < 0:
                 return at
             at += size
@@ -337,7 +274,7 @@ def _walk(
                 return TRUNCATED
             at += a
         elif op == ENUM:
-            symbol, at = _read_index(data, at, stop, a)
+            symbol, at = read_index(data, at, stop, a)
             if at < 0:
                 return at
             part = steps[this, 2]
@@ -354,8 +291,37 @@ def _walk(
                 step -= 1
             else:
                 level += 1
+        elif op in (LABEL, LABEL_VALUE):
+            size, at = read_size(data, at, stop)
+            if at < 0:
+                return at
+            if not is_text(data, at, at + size):
+                return MALFORMED
+            if op == LABEL:
+                label = _wanted_part(data, at, at + size, plan, step, a)
+                step += a
+                if label != NONE:
+                    parts[label, 0] = _ABSENT
+            elif label != NONE:
+                parts[label, 0], parts[label, 1], parts[label, 2] = _TEXT, at, at + size
+            at += size
+        elif op == DECIMAL:
+            size = steps[this, 2]
+            if size == 0:
+                size, at = read_size(data, at, stop)
+                if at < 0:
+                    return at
+                if size == 0:
+                    return MALFORMED
+            elif size > stop - at:
+                return TRUNCATED
+            word.bits[0] = np.uint64(steps[this, 3])
+            number = decimal(data, at, at + size, word.double[0])
+            fields.values[_column_of(plan, a)] = number
+            found[HAS_NOT_FINITE] |= not math.isfinite(number)
+            at += size
         elif op == TIME_TEXT:
-            at = _read_text_time(data, at, stop, found)
+            at = read_text_time(data, at, stop, found)
             if at < 0:
                 return at
         elif op == TIME_DOUBLE:
@@ -365,7 +331,7 @@ def _walk(
             found[HAS_TIME] = 1
             found[HAS_NO_TIME] = not math.isfinite(word.double[0])
             if math.isfinite(word.double[0]):
-                found[TIME_MS] = _fraction_to_ms(word.double[0], a)
+                found[TIME_MS] = fraction_to_ms(word.double[0], a)
             at += 8
         else:  # NEXT
             loops[level - 1, _LEFT] -= 1
@@ -408,21 +374,28 @@ def _write_name(
 
 
 @helper
-def _plan_of(schema_id: Int, index: Int, plans: Plans) -> tuple[Int, Int]:
-    """Return the index of a schema id and its plan; ``index`` is that of the previous record."""
-    if plans.ids[index] != schema_id:
-        index = np.searchsorted(plans.ids, schema_id)
+def _plan_of(number: Int, index: Int, plans: Plans) -> tuple[Int, Int]:
+    """Return the index of a schema and its plan; ``index`` is that of the previous record."""
+    if plans.ids[index] != number:
+        index = np.searchsorted(plans.ids, number)
     return index, plans.plan_of_id[index]
 
 
 @wrapping
-@kernel(BYTES, BOUNDS, _PLANS, LIMITS, ROWS, _SCRATCH)
+@kernel(BYTES, BOUNDS, FRAMES, _PLANS, LIMITS, ROWS, _SCRATCH)
 def decode_rows(
-    data: Bytes, bounds: Int64s, plans: Plans, limits: GateLimits, rows: GatedRows, scratch: Scratch
+    data: Bytes,
+    bounds: Int64s,
+    frames: Frames,
+    plans: Plans,
+    limits: GateLimits,
+    rows: GatedRows,
+    scratch: Scratch,
 ) -> tuple[int, int]:
     """Decode each record and check it by all gates.
 
     data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]
+    frames       : of each record; each number is in ``plans.ids``, or NONE
     rows         : written: each record as accepted or as rejected; n rows of each, and 256 n + 64
                    bytes of names
     returns      : how many were accepted, how many rejected
@@ -436,14 +409,14 @@ def decode_rows(
     rows.name_bounds[0] = 0
     for row in range(len(bounds) - 1):
         start, stop = bounds[row], bounds[row + 1]
-        schema_id = schema_id_of(data, start, stop)
+        number = frames.numbers[row]
         plan = np.int64(0)
         name_end = np.int64(0)
         reason = check_size(stop - start, limits)
-        if reason == ACCEPTED and schema_id == NONE:
+        if reason == ACCEPTED and number == NONE:
             reason = NOT_AVRO
         if reason == ACCEPTED:
-            plan_index, plan = _plan_of(schema_id, plan_index, plans)
+            plan_index, plan = _plan_of(number, plan_index, plans)
             if plan < 0:
                 reason = -plan
         if reason == ACCEPTED:
@@ -451,10 +424,17 @@ def decode_rows(
             found[:] = 0
             parts = scratch.parts[: plans.plans[plan, 3]]
             parts[:, 0] = _ABSENT
-            steps = _Plan(plans.steps, plans.plans[plan, 0], plans.columns, plans.plans[plan, 1])
+            steps = _Plan(
+                plans.steps,
+                plans.plans[plan, 0],
+                plans.columns,
+                plans.plans[plan, 1],
+                plans.symbols,
+                plans.symbol_bounds,
+                plans.plans[plan, 2],
+            )
             fields = _Fields(rows.values[good], parts, found)
-            begin = start + HEADER_BYTES
-            end = _walk(data, begin, stop, steps, fields, scratch.loops, word)
+            end = _walk(data, frames.begins[row], stop, steps, fields, scratch.loops, word)
             if end < 0:
                 reason = -end
             elif end < stop:

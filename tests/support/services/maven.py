@@ -31,14 +31,20 @@ def version(of: str) -> str:
 
 def fetch(profile: str) -> Path:
     """Return the folder with all files of a profile; its name has version and pom hash."""
-    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
-    folder = CACHE / f"{profile}-{version(_VERSIONS[profile])}-{digest}"
+    return fetch_pom(POM, f"{profile}-{version(_VERSIONS[profile])}", profile)
+
+
+def fetch_pom(pom: Path, name: str, profile: str = "") -> Path:
+    """Return the folder with all files of a pom, or of a profile of it; raises NotFetched."""
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:8]
+    folder = CACHE / f"{name}-{digest}"
     if folder.is_dir():
         return folder
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        shutil.copy(POM, scratch)
-        command = ["mvn", "-q", "-B", "-P", profile, "dependency:copy-dependencies"]
+        shutil.copy(pom, scratch)
+        command = ["mvn", "-q", "-B", *(["-P", profile] if profile else [])]
+        command.append("dependency:copy-dependencies")
         command += ["-DoutputDirectory=files", "-DincludeScope=runtime"]
         ran = subprocess.run(
             command, cwd=scratch, capture_output=True, text=True, timeout=FETCH_S, check=False
@@ -46,8 +52,7 @@ def fetch(profile: str) -> Path:
         files = Path(scratch, "files")
         if ran.returncode or not files.is_dir():
             raise NotFetched(
-                f"mvn could not fetch {profile} (see"
-                f" tests/support/services/pom.xml):\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
+                f"mvn could not fetch {name} (see {pom}):\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
             )
         unpack(files)
         if not folder.is_dir():

@@ -23,7 +23,9 @@ MICROS = {"type": "long", "logicalType": "timestamp-micros"}
 LOCAL = {"type": "long", "logicalType": "local-timestamp-millis"}
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
 BY_NAME = "a time by its name: input.include takes it"
-NO_DECIMAL = "a decimal is not read: write a double"
+NO_DECIMAL = (
+    "a decimal without a scale of 0 to 300 beside its logicalType is not read: write a double"
+)
 NESTED = "a nested record: input.include takes its numbers by dotted names"
 
 
@@ -44,8 +46,8 @@ def read(
 
 REAL: list[tuple[str, dict[str, Any], Any]] = [
     ("connect_jdbc_style", {}, (
-        ("host",), "recorded_at", "timestamp-millis", ("cpu", "processes"),
-        {"cost": NO_DECIMAL, "since": "a date", "online": "true or false"})),
+        ("host",), "recorded_at", "timestamp-millis", ("cpu", "processes", "cost"),
+        {"since": "a date", "online": "true or false"})),
     ("connect_optional_struct", {}, (
         ("host",), "at", "timestamp-millis", ("cpu",), {"tags": "a map", "load": NESTED})),
     ("connect_insert_field", {},
@@ -60,24 +62,25 @@ REAL: list[tuple[str, dict[str, Any], Any]] = [
         ("unwrap it where it is made, by the transform"
          " io.debezium.transforms.ExtractNewRecordState")),
     ("debezium_unwrapped", {}, (
-        ("host",), "measured_at", "io.debezium.time.MicroTimestamp", ("id", "temperature", "took"),
-        {"seen_at": "a time as text", "day": "a date", "price": NO_DECIMAL,
+        ("host",), "measured_at", "io.debezium.time.MicroTimestamp",
+        ("id", "temperature", "price", "took"),
+        {"seen_at": "a time as text", "day": "a date",
          "__deleted": "text", "__op": "text",
          "__ts_ms": BY_NAME, "__source_ts_ms": BY_NAME})),
     ("debezium_unwrapped", {"time_field": "seen_at"}, "input.time_unit=iso"),
     ("debezium_unwrapped", {"time_field": "seen_at", "time_unit": "iso", "exclude": "id,took"}, (
-        ("host",), "seen_at", "string, iso by input.time_unit", ("temperature",),
+        ("host",), "seen_at", "string, iso by input.time_unit", ("temperature", "price"),
         {"id": "input.exclude names it", "measured_at": "a time (io.debezium.time.MicroTimestamp)",
             "day": "a date",
-         "price": NO_DECIMAL, "took": "input.exclude names it", "__deleted": "text", "__op": "text",
+         "took": "input.exclude names it", "__deleted": "text", "__op": "text",
          "__ts_ms": BY_NAME,
          "__source_ts_ms": BY_NAME})),
     ("debezium_adaptive", {}, (
         ("host",), "ts", "io.debezium.time.Timestamp", ("load",),
         {"fine": "a time (io.debezium.time.NanoTimestamp)", "clock": "a time of day"})),
     ("flink_sql", {}, (
-        ("host",), "ts", "timestamp-millis", ("cpu", "requests"),
-        {"cost": NO_DECIMAL, "day": "a date", "clock": "a time of day", "tags": "a map",
+        ("host",), "ts", "timestamp-millis", ("cpu", "requests", "cost"),
+        {"day": "a date", "clock": "a time of day", "tags": "a map",
             "load": NESTED, "parts": "an array"})),
     ("flink_sql_ltz", {}, (
         ("host",), "event_time", "timestamp-millis", ("cpu",),
@@ -94,8 +97,8 @@ REAL: list[tuple[str, dict[str, Any], Any]] = [
         ("HOST",), "TIMESTAMP", "timestamp-millis", ("AVG_CPU",),
         {"WINDOWSTART": BY_NAME, "WINDOWEND": BY_NAME})),
     ("python_dataclass", {}, (
-        ("host",), "measured", "timestamp-millis", ("cpu", "memory"),
-        {"price": NO_DECIMAL, "day": "a date"})),
+        ("host",), "measured", "timestamp-millis", ("cpu", "memory", "price"),
+        {"day": "a date"})),
     ("telegraf_style", {"entity_fields": "tag"},
         "timestamp may be the event time: set input.time_unit"),
     ("telegraf_style", {"entity_fields": "tag", "time_unit": "s"}, (
@@ -321,8 +324,10 @@ def test_what_is_left_out_and_why() -> None:
     enum = {"type": "enum", "name": "E", "symbols": ["A"]}
     fields = {
         "note": "string", "ok": "boolean", "raw": "bytes",
-        "hash": {"type": "fixed", "name": "F", "size": 3}, "kind": enum, "cost": DECIMAL,
-        "fix": {"type": "fixed", "name": "D", "size": 9, "logicalType": "decimal", "precision": 9},
+        "hash": {"type": "fixed", "name": "F", "size": 3}, "kind": enum,
+        "cost": DECIMAL | {"scale": -1},
+        "fix": {"type": "fixed", "name": "D", "size": 9, "logicalType": "decimal",
+                "scale": 301},
         "list": {"type": "array", "items": "double"}, "tags": {"type": "map", "values": "string"},
         "none": "null",
         "in": {"type": "record", "name": "In", "fields": [{"name": "x", "type": "double"}]},
@@ -373,7 +378,7 @@ def test_include_and_exclude() -> None:
         ({}, {}, "no numeric field to use as a metric"),
         ({"note": "string"}, {}, "no numeric field to use as a metric"),
         ({"created_at": "long"}, {}, f"left out: created_at ({BY_NAME})"),
-        ({"cost": DECIMAL}, {}, f"left out: cost ({NO_DECIMAL})"),
+        ({"cost": DECIMAL | {"scale": -1}}, {}, f"left out: cost ({NO_DECIMAL})"),
         ({"a": "double"}, {"include": "b"}, "input.include and input.exclude leave none of a"),
         ({"a": "double"}, {"exclude": "A"}, "input.include and input.exclude leave none of a"),
         (
@@ -391,10 +396,10 @@ def test_without_a_metric_it_says_what_was_near(
     assert says in str(caught.value)
 
 
-def test_a_decimal_beside_a_double_is_left_out_and_its_bytes_are_skipped() -> None:
+def test_a_decimal_that_is_left_out_is_skipped() -> None:
     schema, settings = (
         text(host="string", cost=["null", DECIMAL], ts=MILLIS, load="double"),
-        InputSettings(),
+        InputSettings(exclude="cost"),
     )
     value = b"\0\0\0\0\1\2a\2\4\x01\x02" + encode('"long"', 1, T0)[5:] + np.float64(2.5).tobytes()
     columns = decode(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numba import config
 
 from shared.decode.avro.plan import compile_plan
-from shared.decode.avro.rows import decode, schema_ids
+from shared.decode.avro.rows import decode, schema_keys
 from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.records import decode_records
@@ -253,7 +253,7 @@ def test_schema_ids_in_order_of_appearance() -> None:
         b"\0\0\0\1\0",
         b"\0\xff\xff\xff\xff",
     ]
-    assert schema_ids(batch_of(values)) == [256, 7, 2**32 - 1]
+    assert schema_keys(batch_of(values), INPUT) == [256, 7, 2**32 - 1]
 
 
 def test_an_id_without_a_plan_is_an_error_of_the_caller() -> None:

@@ -1,4 +1,4 @@
-"""Schema ids in other places than where they are read, as the real serializers write them."""
+"""Schema ids that are not read where they are, as the real serializers write them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
 from shared.batch import Batch, Blob
@@ -35,7 +34,7 @@ HEADERS_DISABLED = bytes.fromhex("00 00 00 00 00 00 00 00 01") + AVRO
 AS_CONFLUENT = bytes.fromhex("00 00 00 00 01") + AVRO
 
 
-def message(value, headers=()):
+def message(value, headers=(), **settings):
     """What the dead letter of a record says, None where it is read."""
     batch = Batch(
         "t",
@@ -47,7 +46,7 @@ def message(value, headers=()):
         {0: headers} if headers else {},
     )
     known = {1: schemas.text(schemas.METRIC_EVENT)}
-    decoder = AvroDecoder.of_schemas(known, InputSettings())
+    decoder = AvroDecoder.of_schemas(known, InputSettings(**settings))
     decoder.prepare(batch)
     columns = decoder.decode(batch, Directory(), [])
     if len(columns.accepted):
@@ -58,52 +57,81 @@ def message(value, headers=()):
 
 
 @pytest.mark.parametrize("headers", [BY_DEFAULT, WITH_USE_ID])
-def test_apicurio_with_its_headers(headers):
-    reason, output = message(AVRO, headers)
+def test_apicurio_headers_that_the_setting_ignores(headers):
+    reason, output = message(AVRO, headers, schema_ids="confluent")
     assert reason == "not_avro"
     assert f"the schema id is in Apicurio's headers ({headers[0][0]})" in output
-    assert "apicurio.registry.headers.enabled=false" in output
-    assert "apicurio.registry.as-confluent=true and apicurio.registry.use-id=contentId" in output
+    assert "input.schema_ids=auto, the default, reads it" in output
 
 
-def test_apicurio_with_eight_bytes():
-    reason, output = message(HEADERS_DISABLED)
+def test_eight_bytes_that_the_setting_ignores():
+    reason, output = message(HEADERS_DISABLED, schema_ids="confluent")
     assert reason == "unknown_schema"
     assert output.startswith("the registry does not know the record's schema id: schema id 0: ")
     assert "the id seems to have 8 bytes instead of 4" in output
-    assert "apicurio.registry.as-confluent=true" in output
 
 
 def test_a_value_without_an_id_that_begins_as_if_it_had_one():
-    reason, output = message(AS_CONFLUENT[:-1], BY_DEFAULT)
+    reason, output = message(AS_CONFLUENT[:-1], BY_DEFAULT, schema_ids="confluent")
     assert reason == "truncated"
     assert "the schema id is in Apicurio's headers" in output
     assert message(AS_CONFLUENT[:-1]) == ("truncated", "the bytes end before the last field")
 
 
-def test_apicurio_as_it_should_be():
+def test_apicurio_as_confluent():
     assert message(AS_CONFLUENT) is None
+    assert message(AS_CONFLUENT, BY_DEFAULT, schema_ids="confluent") is None
 
 
 @pytest.mark.parametrize(
-    ("field", "whose"), [(MessageField.VALUE, ""), (MessageField.KEY, " of its key")]
+    ("headers", "reason", "text"),
+    [
+        (BY_DEFAULT, "unknown_schema", "Apicurio's global id 1: it is looked up in Apicurio's own"),
+        (WITH_USE_ID, "unknown_schema", "Apicurio's content id 1: it is looked up in Apicurio's"),
+        (
+            ((VALUE_HEADER, b"\1" + bytes(16)),),
+            "unknown_schema",
+            "Confluent's GUID 00000000-0000-0000-0000-000000000000: a registry answers by GUID",
+        ),
+        (
+            ((VALUE_HEADER, b"\0\0\0\0\x09"),),
+            "unknown_schema",
+            "schema id 9",
+        ),
+        (
+            ((VALUE_HEADER, b"\2" + bytes(16)),),
+            "not_avro",
+            f"the header {VALUE_HEADER} is {'02' + 32 * '0'}, and not 1 and the 16",
+        ),
+        (
+            (("apicurio.value.contentId", b"7"),),
+            "not_avro",
+            "the header apicurio.value.contentId is 37, and not an id of 8 bytes",
+        ),
+        (
+            (BY_DEFAULT[0], ("apicurio.value.encoding", b"JSON")),
+            "not_avro",
+            "set apicurio.registry.avro.encoding=BINARY for the producer",
+        ),
+        (
+            (("apicurio.value.artifactId", b"t-value"),),
+            "not_avro",
+            "the schema id is in Apicurio's headers (apicurio.value.artifactId)",
+        ),
+    ],
 )
-def test_confluent_with_the_id_in_a_header(field, whose):
-    headers = []
-    value = confluent.header_schema_id_serializer(
-        AVRO,
-        SerializationContext("t", field, headers),
-        serde.SchemaId("AVRO", 1, "89791762-2336-4186-9674-299b90a802e2"),
-    )
-    assert value == AVRO
-    reason, output = message(value, tuple(headers))
+def test_ids_in_headers_that_cannot_be_read(headers, reason, text):
+    found = message(AVRO, headers)
+    assert found[0] == reason
+    assert text in found[1]
+
+
+@pytest.mark.parametrize("header", [KEY_HEADER, "apicurio.key.globalId"])
+def test_the_id_of_the_key_alone_is_in_headers(header):
+    reason, output = message(AVRO, ((header, bytes(8)),))
     assert reason == "not_avro"
-    assert f"the schema id{whose} is in the header {headers[0][0]}, which is not read" in output
-    assert (
-        "value.schema.id.serializer=io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer"
-        in output
-    )
-    assert f"'schema.id.serializer': {confluent.prefix_schema_id_serializer.__name__}" in output
+    assert "the schema id of its key is in" in output
+    assert "that of its value is not; have the producer's value serializer" in output
 
 
 def test_confluent_with_the_id_where_it_is_read():
@@ -133,8 +161,8 @@ def test_other_formats_are_named(value, output):
 
 
 def test_what_is_not_known_is_not_guessed():
-    assert misplaced(b"junk", ()) is None
-    assert misplaced(bytes(5) + b"x", (("trace", b"1"),)) is None
+    assert misplaced(b"junk") is None
+    assert message(AVRO, (("trace", b"1"),))[0] == "not_avro"
     assert message(b"\x01junk junk") == (
         "not_avro",
         "the record does not start with the magic byte 0 and a 4-byte schema id",

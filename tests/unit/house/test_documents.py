@@ -14,7 +14,7 @@ import typer
 
 from lapwing.app import app
 from shared.settings import load_settings
-from shared.settings.names import RENAMED
+from shared.settings.names import RENAMED, SECRETS, variable_of
 from tests.support import documents
 from tests.support.documents import (
     ROOT,
@@ -31,6 +31,7 @@ from tests.support.documents import (
     spans,
 )
 
+SECRET_VARIABLES = {variable_of(name) for name in SECRETS}
 OTHER_VARIABLES = (
     "LAPWING_NAB_DIR",
     "LAPWING_TRACES_DIR",
@@ -225,6 +226,8 @@ def test_variables_that_are_named_are_settings(document):
             r"\b(LAPWING_[A-Z_]*[A-Z])(?:=('[^']*'|\{.*\}|[^\s`]+))?", line
         ):
             if name in OTHER_VARIABLES:
+                continue
+            if name.removesuffix("_FILE") in SECRET_VARIABLES and name.endswith("_FILE"):
                 continue
             setting = name.removeprefix("LAPWING_").lower().replace("__", ".", 1)
             assert setting in SETTINGS or setting.startswith("kafka."), f"{document}: {name}"

@@ -23,7 +23,7 @@ def test_lapwing_imports_only_downward() -> None:
 
 def test_every_package_of_shared_is_known() -> None:
     folders = {path.parent.name for path in (ROOT / "shared").glob("*/__init__.py")}
-    assert folders == {*CORE, *ADAPTERS, "kernels", "operations", "settings"} - {"registry"}
+    assert folders == {*CORE, *ADAPTERS, "kernels", "operations", "settings"}
 
 
 def test_every_service_is_known() -> None:

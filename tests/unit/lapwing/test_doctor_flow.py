@@ -298,16 +298,13 @@ def test_what_is_read_is_bounded_and_that_is_said(kafka, monkeypatch):
     [
         (
             (("__value_schema_id", b"\x01" + bytes(16)),),
-            "not_avro, the schema id is in the header __value_schema_id, which is not read",
-            "value.schema.id.serializer=io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer",
+            "not_avro, the schema id is in the header __value_schema_id",
+            "input.schema_ids=auto, the default, reads it",
         ),
         (
             (("apicurio.value.globalId", bytes(8)), ("apicurio.value.encoding", b"BINARY")),
-            (
-                "not_avro, the schema id is in Apicurio's headers (apicurio.value.globalId), which"
-                " are not read"
-            ),
-            "apicurio.registry.headers.enabled=false",
+            "not_avro, the schema id is in Apicurio's headers (apicurio.value.globalId)",
+            "input.schema_ids=auto, the default, reads it",
         ),
     ],
 )

@@ -201,7 +201,8 @@ WRONG: list[tuple[str, str, Any, int, int]] = [
 def test_errors_have_the_registrys_codes(
     server: EmbeddedRegistry, method: str, path: str, body: Any, status: int, code: int
 ) -> None:
-    assert ask(server, "POST", "/subjects/there/versions", {"schema": '"int"'}) == (200, {"id": 1})
+    answer, found = ask(server, "POST", "/subjects/there/versions", {"schema": '"int"'})
+    assert (answer, found["id"], len(found["guid"])) == (200, 1, 36)
     assert ask(server, method, path, body) == (status, code)
     assert ask(server, "GET", "/subjects/there/versions") == (200, [1])
 
@@ -235,7 +236,7 @@ def test_many_clients_at_once_get_one_id(server: EmbeddedRegistry) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [(200, {"id": 1})] * 12
+    assert found == [(200, {"id": 1, "guid": found[0][1]["guid"]})] * 12
     assert ask(server, "GET", "/subjects/s0/versions") == (200, [1])
 
 

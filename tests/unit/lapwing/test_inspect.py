@@ -16,6 +16,7 @@ from lapwing.inspect.reading import Example, Inspection, Reading, shown_time
 from lapwing.inspect.records import Record, Sample, inspect_sample
 from lapwing.inspect.render import IN_FULL, lines
 from shared.decode.avro.misplaced import id_in_headers
+from shared.schema_ids import IdKind, SchemaRef
 from shared.settings import InputSettings
 from tests.reference.records import T0, World, encode, event, worlds
 
@@ -123,24 +124,25 @@ def test_dead_letters_are_counted_by_reason() -> None:
 @pytest.mark.parametrize(
     ("header", "helps"),
     [
-        ("__value_schema_id", "PrefixSchemaIdSerializer"),
-        ("__key_schema_id", "prefix_schema_id_serializer"),
-        ("apicurio.value.globalId", "apicurio.registry.headers.enabled=false"),
-        ("apicurio.value.contentId", "apicurio.registry.as-confluent=true"),
+        ("__value_schema_id", "and not 1 and the 16 bytes of a GUID"),
+        ("__key_schema_id", "have the producer's value serializer write"),
+        ("apicurio.value.globalId", "and not an id of 8 bytes"),
+        ("apicurio.value.contentId", "and not an id of 8 bytes"),
     ],
 )
 @pytest.mark.parametrize("value", [b"\2a", b"\0\2abcdef"])
-def test_a_schema_id_in_a_header_is_named_with_what_to_set(
+def test_a_schema_id_in_a_header_that_cannot_be_read_is_named(
     header: str, helps: str, value: bytes
 ) -> None:
-    """The report names the header and the producer's setting.
+    """The report names the header and the remedy.
 
     A body that begins with a null optional field looks like a schema id, though an unknown one.
     """
     found = seen(records([value] * 3, headers=(("x", b""), (header, b"\1"))))
     (dead,) = found.dead
+    is_unknown = value[0] == 0 and header == "__key_schema_id"
     assert (dead.reason, dead.count, dead.header) == (
-        "not_avro" if value[0] else "unknown_schema",
+        "unknown_schema" if is_unknown else "not_avro",
         3,
         header,
     )
@@ -155,10 +157,27 @@ def test_the_values_header_goes_before_the_keys() -> None:
     assert id_in_headers((("traceparent", b""),)) is None
 
 
-def test_eight_bytes_of_apicurio_are_named() -> None:
-    (dead,) = seen(records([b"\0" + (5).to_bytes(8, "big") + b"\2a"])).dead
-    assert dead.reason == "unknown_schema"
-    assert "apicurio.registry.as-confluent=true" in dead.why
+def test_eight_bytes_of_apicurio_and_ids_in_headers_are_read() -> None:
+    body = event("a")[5:]
+    by_header = (("apicurio.value.globalId", (5).to_bytes(8, "big")),)
+    key = SchemaRef(IdKind.GLOBAL_ID, 5)
+    found = seen(
+        [
+            *records([b"\0" + (5).to_bytes(8, "big") + body]),
+            *records([body] * 2, headers=by_header),
+        ],
+        {key: schemas.text(schemas.METRIC_EVENT)},
+    )
+    (reading,) = found.readings
+    assert (reading.source, reading.rows, reading.read) == (
+        "schema by Apicurio's global id 5, lapwing.MetricEvent",
+        3,
+        3,
+    )
+    (dead,) = seen(records([body], headers=by_header)).dead
+    assert dead.why.startswith(
+        "the registry does not know the record's schema id: Apicurio's global id 5: it is looked"
+    )
 
 
 def test_several_writer_schemas_the_newest_first() -> None:
@@ -255,7 +274,7 @@ def test_records_without_a_key_are_said_before_an_entity_is_spread() -> None:
 
 
 def test_numbers_that_cannot_be_read_are_a_warning() -> None:
-    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": -2}
     schema = text(
         host="string",
         ts=MILLIS,
@@ -266,8 +285,9 @@ def test_numbers_that_cannot_be_read_are_a_warning() -> None:
     )
     (message,) = seen([], {2: schema}, latest=schema).readings[0].warnings
     assert message == (
-        "2 numeric fields are left out: price (a decimal is not read: write a double), mixed (of"
-        " several types: int, string); if this is intended, set input.exclude=price,mixed"
+        "2 numeric fields are left out: price (a decimal without a scale of 0 to 300 beside its"
+        " logicalType is not read: write a double), mixed (of several types: int, string); if this"
+        " is intended, set input.exclude=price,mixed"
     )
     excluded = seen([], {2: schema}, latest=schema, exclude="PRICE,mixed")
     assert excluded.readings[0].warnings == ()
@@ -423,6 +443,7 @@ def test_all_of_it_for_a_person() -> None:
         "",
         "settings that change it",
         "  input.format         avro",
+        "  input.schema_ids     auto",
         "  input.entity_fields  host",
         "  input.time_field     not set: found by type and name",
         "  input.time_unit      not set: taken from the logicalType",

@@ -35,6 +35,16 @@ def test_damaged_records_are_records_or_named_rejects() -> None:
     assert {reason.code for reason in usual} <= found.rejected.keys()
 
 
+@pytest.mark.parametrize("world", ["nested", "long"])
+def test_damaged_records_of_other_kinds_are_read_as_by_the_reference(world: str) -> None:
+    count = 2_000 if SLOW else 10_000
+    found = fuzz_records(count, seed=1, world=world)
+    assert found.surprises == []
+    assert found.accepted + found.rejected.total() == found.records == count
+    assert found.accepted > count // 40
+    assert found.twin >= count // TWIN_EVERY
+
+
 def test_damaged_json_is_read_as_by_the_reference() -> None:
     found = fuzz_json(1_000, seed=1)
     assert found.surprises == []
@@ -60,10 +70,13 @@ def test_most_mutations_change_a_record() -> None:
 
 @pytest.mark.parametrize("wrong", ["a neighbour", "a lost row", "another answer"])
 def test_a_surprise_is_seen(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = fuzz.decode
+    decoded = fuzz._decoded
 
     def changed(*arguments):
-        columns = decode(*arguments)
+        columns, entities, metrics = decoded(*arguments)
+        return damaged(columns), entities, metrics
+
+    def damaged(columns):
         if len(columns) < 100:
             return columns
         if wrong == "a neighbour":
@@ -77,7 +90,7 @@ def test_a_surprise_is_seen(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None
             columns.reasons[columns.reasons == Reason.TRUNCATED] = Reason.MALFORMED
         return columns
 
-    monkeypatch.setattr(fuzz, "decode", changed)
+    monkeypatch.setattr(fuzz, "_decoded", changed)
     assert fuzz_records(2_000, seed=2).surprises
 
 

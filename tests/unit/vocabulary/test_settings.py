@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import ConfigError
 from shared.settings import load_settings
-from shared.settings.names import RENAMED, variable_of
+from shared.settings.names import RENAMED, SECRETS, variable_of
 
 
 def test_flags_win_over_environment_over_file_over_default(tmp_path):
@@ -195,3 +195,53 @@ def test_settings_cannot_be_changed():
     settings = load_settings(environ={})
     with pytest.raises(Exception, match="frozen"):
         settings.predict.group = "other"
+
+
+# --- secrets by file ------------------------------------------------------------------------------
+
+
+def test_a_secret_may_come_from_a_file(tmp_path):
+    for name in SECRETS:
+        file = tmp_path / name
+        file.write_text(f"user:secret of {name}\n")
+        variable = variable_of(name)
+        if name == "dashboard.token":
+            file.write_text("t" * 20)
+        by_file = load_settings(environ={f"{variable}_FILE": str(file)})
+        given = load_settings(environ={variable: file.read_text().strip()})
+        assert by_file.model_dump() == given.model_dump() != load_settings(environ={}).model_dump()
+
+
+def test_a_flag_wins_over_a_secret_in_a_file(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("from the file")
+    environ = {"LAPWING_KAFKA__SASL_PASSWORD_FILE": str(file)}
+    settings = load_settings(environ=environ, overrides={"kafka.sasl.password": "given"})
+    assert settings.kafka["sasl.password"] == "given"
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "message"),
+    [
+        (None, {}, "cannot be read: No such file"),
+        (b"", {}, "has 0 lines; a secret is one line"),
+        (b"hush\nhush\n", {}, "has 2 lines; a secret is one line"),
+        (b"\n", {}, "has 1 lines; a secret is one line"),
+        (b"hush\xff", {}, "cannot be read: it is not UTF-8"),
+        (b"hush", {"LAPWING_REGISTRY__BASIC_AUTH": "hush"}, "are both set: set one of them"),
+    ],
+)
+def test_a_secret_in_a_file_that_cannot_be_used(tmp_path, content, more, message):
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environ={"LAPWING_REGISTRY__BASIC_AUTH_FILE": str(file), **more})
+    assert message in str(caught.value)
+    assert "LAPWING_REGISTRY__BASIC_AUTH_FILE" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_other_settings_do_not_come_from_files(tmp_path):
+    with pytest.raises(ConfigError, match="no such setting"):
+        load_settings(environ={"LAPWING_REGISTRY__URL_FILE": str(tmp_path)})

@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -19,10 +19,13 @@ from urllib.parse import urlsplit, urlunsplit
 import schemas
 from shared.errors import ConfigError, SchemaRefused, TransportError
 from shared.operations.retry import within
+from shared.registry.apicurio import Apicurio, own_api
+from shared.registry.references import MOST_REFERENCES, inline
+from shared.schema_ids import IdKind, SchemaKey, SchemaRef
 from shared.settings import RegistrySettings
 
 if TYPE_CHECKING:
-    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 T = TypeVar("T")
 
@@ -44,7 +47,7 @@ class Registry:
 
     def __init__(self, settings: RegistrySettings) -> None:
         self.settings = settings
-        self._texts: dict[int, str] = {}
+        self._texts: dict[SchemaKey, str] = {}
         self._opened: SchemaRegistryClient | None = None
 
     @property
@@ -52,28 +55,98 @@ class Registry:
         """The URL without user and password, for messages."""
         return ",".join(_without_secret(url) for url in self.settings.url.split(","))
 
-    def schema(self, schema_id: int) -> str | None:
-        """Return the text of a schema, requested once; None if the registry does not know the id.
+    def schema(self, key: SchemaKey) -> str | None:
+        """Return the text of a schema, requested once; None if the registry does not know it.
+
+        The types of other subjects that it refers to are defined in it.
 
         raises : TransportError
         """
-        if not 0 < schema_id <= LARGEST_ID:
+        if isinstance(key, int) and not 0 < key <= LARGEST_ID:
             return None
-        if schema_id not in self._texts:
+        if key not in self._texts:
+            text = self._requested(key)
+            if text is None:
+                return None
+            self._texts[key] = text
+        return self._texts[key]
+
+    def _requested(self, key: SchemaKey) -> str | None:
+        if isinstance(key, int):
+            return self._by_id(key)
+        if key.kind is IdKind.GUID:
+            return self._by_guid(str(key.value))
+        urls = [own_api(url.strip()) for url in self.settings.url.split(",")]
+        if None not in urls:
+            return self._by_apicurio(key, [url for url in urls if url])
+        is_id = key.kind is IdKind.CONTENT_ID and int(key.value) <= LARGEST_ID
+        return self._by_id(int(key.value)) if is_id else None
+
+    def _by_id(self, schema_id: int) -> str | None:
+        action = f"schema {schema_id}"
+        try:
+            found = self._call(action, lambda client: client.get_schema(schema_id))
+        except _NotFound:
+            return None
+        return self._with_references(action, found)
+
+    def _by_guid(self, guid: str) -> str | None:
+        action = f"schema {guid}"
+        try:
+            found = self._call(action, lambda client: client.get_schema_by_guid(guid))
+        except _NotFound:
+            return None
+        except _NoSuchPath:
+            self.subjects()  # raises where no registry answers at all
+            return None
+        return self._with_references(action, found)
+
+    def _by_apicurio(self, key: SchemaRef, urls: Sequence[str]) -> str | None:
+        settings = self.settings
+        for url in urls[:-1]:
             try:
-                found = self._call(
-                    f"schema {schema_id}", lambda client: client.get_schema(schema_id)
-                )
-            except _NotFound:
-                return None
-            if found.schema_str is None:
-                return None
-            self._texts[schema_id] = found.schema_str
-        return self._texts[schema_id]
+                return Apicurio(url, settings.basic_auth, settings.timeout_s).schema(key)
+            except TransportError as error:
+                if not error.retriable:
+                    raise
+        return Apicurio(urls[-1], settings.basic_auth, settings.timeout_s).schema(key)
+
+    def _with_references(self, action: str, found: Schema) -> str | None:
+        """Return a schema's text with the types of the subjects that it refers to."""
+        if found.schema_str is None or not found.references:
+            return found.schema_str
+        try:
+            return inline(found.schema_str, self._referenced(found, {}))
+        except (_NotFound, ValueError) as error:
+            raise TransportError(
+                f"{self.address}: {action}: a reference cannot be resolved: {error}",
+                retriable=False,
+            ) from error
+
+    def _referenced(self, schema: Schema, seen: dict[tuple[str, int], None]) -> list[str]:
+        """Return the texts of the schemas that a schema refers to, directly or not."""
+        texts = []
+        for reference in schema.references or ():
+            subject, version = str(reference.subject), int(reference.version or 0)
+            if (subject, version) in seen:
+                continue
+            seen[subject, version] = None
+            if len(seen) > MOST_REFERENCES:
+                raise ValueError(f"more than {MOST_REFERENCES} references")
+            found = self._version(subject, version)
+            texts += [found.schema_str or "", *self._referenced(found, seen)]
+        return texts
+
+    def _version(self, subject: str, version: int) -> Schema:
+        action = f"version {version} of {subject}"
+        found = self._call(action, lambda client: client.get_version(subject, version))
+        if found.schema is None:
+            raise ValueError(f"{action} has no schema")
+        return found.schema
 
     def ids(self) -> list[int]:
         """Return the ids of the schemas that were requested and found, increasing."""
-        return sorted(self._texts)
+        return sorted(key for key in self._texts if isinstance(key, int))
 
     def subjects(self) -> list[str]:
         """Return the subjects; the cheapest request to check that the registry answers."""
@@ -257,7 +330,7 @@ class Registry:
             return TransportError(f"{where}: HTTP {status}, {reason}; {hint}", retriable=False)
         if status == 404:
             hint = "is there a path missing, such as /apis/ccompat/v7?"
-            return TransportError(
+            return _NoSuchPath(
                 f"{where}: HTTP 404, no schema registry answers here; {hint}", retriable=False
             )
         return TransportError(
@@ -272,6 +345,10 @@ class _Answer(TransportError):
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}", retriable=False)
         self.reason = reason
+
+
+class _NoSuchPath(TransportError):
+    """No registry answers here, or it does not have this kind of request."""
 
 
 class _NotFound(_Answer):

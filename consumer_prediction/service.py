@@ -37,6 +37,7 @@ from shared.kafka import (
     input_limit_bytes,
     topic_bounds,
     topic_specs,
+    unused_session_timeout,
     wrong_count,
 )
 from shared.operations.counters import Counters
@@ -152,6 +153,8 @@ def _run(
     connection: KafkaConnection,
     stopping: Callable[[], bool],
 ) -> None:
+    if unused := unused_session_timeout(settings):
+        log.info("session timeout", because=unused)
     readiness = Readiness()
     with TelemetryServer(settings.telemetry, counters, readiness):
         outage = Outage(settings.outage_deadline_s, counters, health=readiness, settle_s=SETTLE_S)

@@ -115,12 +115,18 @@ mutants: install ## plant mistakes into a copy, one by one, and see which fault 
 	@$(BIN)/python -m tests.faults.mutants $(ARGS)
 
 .PHONY: bench
-bench: install ## speed and memory: kernels against scikit-learn, the services on a real Kafka
+bench: install ## speed and memory: kernels and other systems, the services on a real Kafka
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.parts
 	@$(BIN)/python -m benchmarks.threads
 	@$(BIN)/python -m benchmarks.services $(ARGS)
 	@$(BIN)/python -m benchmarks.throughput
+	@$(BIN)/python -m benchmarks.avro_codec
+	@$(BIN)/python -m benchmarks.scorers
+	@$(BIN)/python -m benchmarks.startup
+	@$(BIN)/python -m benchmarks.latency
+	@$(BIN)/python -m benchmarks.footprint
+	@$(BIN)/python -m benchmarks.other_systems
 
 .PHONY: judges
 judges: install ## everyday situations and labelled traces keep what was reached (LAPWING_TRACES_DIR; ARGS=--write)

@@ -34,14 +34,20 @@ def document(
     }
 
 
-def report(rows: Sequence[Mapping[str, Any]], repeats: int, path: Path | None) -> int:
+def report(
+    rows: Sequence[Mapping[str, Any]],
+    repeats: int,
+    path: Path | None,
+    packages: Sequence[str] = PACKAGES,
+) -> int:
     """Print the rows, write their document, and return the exit code: 0 if all are correct.
 
-    path : of the document; None = none
+    path     : of the document; None = none
+    packages : whose versions matter
     """
     for row in rows:
         print(json.dumps(row))
     if path is not None:
-        found = document(rows, repeats, os.getloadavg()[0])
+        found = document(rows, repeats, os.getloadavg()[0], packages)
         path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     return 0 if all(row["correct"] for row in rows) else 1

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -138,6 +140,23 @@ def follow(settings: Settings, predictor: subprocess.Popen[str]) -> tuple[float,
             return (done - first[1]) / max(now_s - first[0], 1e-9), samples
         time.sleep(0.1)
     raise RuntimeError(f"the predictor ended with {predictor.returncode}")
+
+
+def wait_until_ready(process: subprocess.Popen[str], port: int, longest_s: float = 600.0) -> None:
+    """Wait for the first 200 of a service's /health/ready.
+
+    port   : its telemetry.port
+    raises : RuntimeError where the process ends, or is not ready in time
+    """
+    deadline_s = time.monotonic() + longest_s
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1.0):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                raise RuntimeError(f"not ready, ended with {process.returncode}") from error
+            time.sleep(0.01)
 
 
 def watched(process: subprocess.Popen[str]) -> tuple[str, float, float]:

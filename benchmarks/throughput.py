@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -126,7 +127,10 @@ def main() -> int:
 
 
 class Bench:
-    """Topics of generated fleets, the models of trained detectors, and what is measured."""
+    """Topics of generated fleets, the models of trained detectors, and what is measured.
+
+    environ_of_run : the environment of the settings that ``fresh`` returned last
+    """
 
     def __init__(
         self,
@@ -167,7 +171,7 @@ class Bench:
 
     def echo(self, row: Row) -> Run:
         """Send every input record on, without transactions, in this process."""
-        settings = self._fresh(row)
+        settings = self.fresh(row)
         client = engine_of(settings)
         source, target = settings.topics.input, settings.topics.scores
         total = self.totals[row.metrics]
@@ -201,27 +205,30 @@ class Bench:
         gc.unfreeze()
         consumer.close()
         producer.close()
-        return clock.run(*self._results(settings))
+        return clock.run(*self.results(settings))
 
     def predict(self, row: Row) -> Run:
         """Score every input record, in transactions unless the row says otherwise."""
-        settings = self._fresh(row)
-        total = self.totals[row.metrics]
+        settings = self.fresh(row)
+        process = start(self.environ_of_run, "consumer_prediction")
+        return self.follow(process, settings, self.totals[row.metrics])
+
+    def follow(self, process: subprocess.Popen[str], settings: Settings, total: int) -> Run:
+        """Measure a process until it has committed so many records; end it."""
         admin = Admin(settings)
-        process = start(self._environ, "consumer_prediction")
         clock = _Clock(psutil.Process(process.pid), total)
         try:
             deadline = time.monotonic() + LONGEST_S
             while clock.done < total:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the predictor ended with {process.returncode}")
+                    raise RuntimeError(f"the process ended with {process.returncode}")
                 committed = admin.committed(settings.predict.group, settings.topics.input).values()
                 clock.note(sum(position.offset for position in committed if position))
                 time.sleep(0.05)
         finally:
             process.terminate()
             process.wait(30)
-        return clock.run(*self._results(settings))
+        return clock.run(*self.results(settings))
 
     def document(self, runs: Mapping[str, list[Run]]) -> dict[str, object]:
         """Return the medians, and ratios to the base's run of the same repeat."""
@@ -266,10 +273,10 @@ class Bench:
             }
         )
 
-    def _fresh(self, row: Row) -> Settings:
+    def fresh(self, row: Row) -> Settings:
         """Return settings with topics, group and state of their own that read the same input."""
         name = uuid.uuid4().hex[:8]
-        self._environ = (
+        self.environ_of_run = (
             self._of(row)
             | dict(row.more)
             | {
@@ -278,10 +285,10 @@ class Bench:
                 "LAPWING_STATE_DIR": str(self.folder / name),
             }
         )
-        run(self._environ, "lapwing", "topics", "ensure")
-        return load_settings(environ=self._environ)
+        run(self.environ_of_run, "lapwing", "topics", "ensure")
+        return load_settings(environ=self.environ_of_run)
 
-    def _results(self, settings: Settings) -> tuple[int, str]:
+    def results(self, settings: Settings) -> tuple[int, str]:
         """Return how many results there are, and a digest of them."""
         digests = {number: hashlib.sha256() for number in range(settings.topics.partitions)}
         count = 0

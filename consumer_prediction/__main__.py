@@ -74,12 +74,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(settings: Settings, stopping: Stopping) -> None:
     arm(os.environ.get("LAPWING_FAILPOINT", ""), lambda: os.kill(os.getpid(), signal.SIGKILL))
     from consumer_prediction.connection import KafkaConnection
+    from consumer_prediction.health.readiness import Readiness
+    from shared.operations.compiling import compilation_logged
+    from shared.operations.counters import Counters
+    from shared.operations.telemetry import TelemetryServer
 
     connection = KafkaConnection(settings)
-    with _fast_imports():
-        from consumer_prediction.service import run
-        from shared.operations.counters import Counters
-    run(settings, Counters(), connection, stopping)
+    counters, readiness = Counters(), Readiness()
+    with TelemetryServer(settings.telemetry, counters, readiness):
+        with _fast_imports(), compilation_logged(readiness.waiting):
+            from consumer_prediction.service import run
+        run(settings, counters, connection, stopping, readiness)
 
 
 @contextmanager

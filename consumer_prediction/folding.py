@@ -54,7 +54,8 @@ class Folded(NamedTuple):
 class FoldingPool:
     """Folds pieces of different partitions; the kernels run without the GIL.
 
-    threads : most pieces that are folded at the same time; 1 = in the caller's thread
+    threads : most pieces that are folded at the same time; 1 = in the caller's thread, or in
+              another one while the caller commits
     clock   : monotonic seconds
     """
 
@@ -65,7 +66,7 @@ class FoldingPool:
         self._decoder = decoder
         self._encoder = encoder
         self._clock = clock
-        self._executor = ThreadPoolExecutor(threads, "fold") if threads > 1 else None
+        self._executor = ThreadPoolExecutor(threads, "fold")
 
     def fold(self, pieces: Sequence[Piece], finish: Callable[[Folded], None]) -> None:
         """Fold pieces and encode their results; the decoder has prepared the batches.
@@ -76,7 +77,7 @@ class FoldingPool:
         raises : what ``finish`` raises, or the fold of the first piece that fails; a note names its
                  partition and offsets. No piece is being folded any more by then
         """
-        if len(pieces) < 2:
+        if self.threads == 1 or len(pieces) < 2:
             for piece in pieces:
                 finish(self._fold(piece))
             return
@@ -86,13 +87,10 @@ class FoldingPool:
 
     @contextmanager
     def begun(self, pieces: Sequence[Piece]) -> Iterator[Iterator[Folded]]:
-        """Fold pieces in the pool's threads meanwhile; with one thread, as results are taken.
+        """Fold pieces in the pool's threads meanwhile.
 
         yields : the results as of ``fold``; no piece is being folded any more after the block
         """
-        if self._executor is None:
-            yield map(self._fold, pieces)
-            return
         futures = [self._executor.submit(self._fold, piece) for piece in pieces]
         try:
             yield (future.result() for future in futures)
@@ -101,8 +99,7 @@ class FoldingPool:
 
     def close(self) -> None:
         """End the threads."""
-        if self._executor is not None:
-            self._executor.shutdown()
+        self._executor.shutdown()
 
     def _fold(self, piece: Piece) -> Folded:
         owned, batch = piece.owned, piece.batch

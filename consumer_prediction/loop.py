@@ -345,12 +345,11 @@ class PredictionLoop:
     # -- transactions ------------------------------------------------------------------------------
 
     def _commit_when_due(self) -> None:
-        """Commit; where there are threads, fold the records of the next poll meanwhile.
+        """Commit, and fold the records of the next poll meanwhile.
 
         Not where a snapshot is due, which needs the committed state.
         """
-        is_alone = self.settings.threads == 1 or bool(self.polling.held)
-        if is_alone or self._next_snapshot(is_committed=False):
+        if self.polling.held or self._next_snapshot(is_committed=False):
             self._commit()
             return
         batches = self.polling.poll_ahead()

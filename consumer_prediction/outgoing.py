@@ -7,7 +7,7 @@ Invariant: bodies, keys and ``ce_*`` headers are a function of the log prefix, t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import schemas
@@ -23,6 +23,8 @@ from shared.wording import iso
 
 ALARM_TYPE, QUALITY_TYPE = "io.lapwing.anomaly.v1", "io.lapwing.data_quality.v1"
 CLOSED_TYPE = "io.lapwing.episode_closed.v1"
+
+_ANOMALY_FIELDS = tuple(one.name for one in fields(Anomaly) if one.name != "traceparent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,8 @@ class Encoder:
 
 
 def _record(anomaly: Anomaly) -> Mapping[str, Any]:
-    record = asdict(anomaly)
-    del record["traceparent"]
+    # Not asdict, which copies all values deeply and takes most of the encoding's time.
+    record = {name: getattr(anomaly, name) for name in _ANOMALY_FIELDS}
     return record | {
         "kind": anomaly.kind.value,
         "phase": anomaly.phase.value if anomaly.phase else None,

@@ -37,11 +37,11 @@ from shared.kafka import (
     input_limit_bytes,
     topic_bounds,
     topic_specs,
+    unused_session_timeout,
     wrong_count,
 )
 from shared.operations.counters import Counters
 from shared.operations.retry import Outage, Retry
-from shared.operations.telemetry import TelemetryServer
 from shared.registry import Registry
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules
@@ -118,14 +118,16 @@ def run(
     counters: Counters,
     connection: KafkaConnection,
     stopping: Callable[[], bool],
+    readiness: Readiness,
 ) -> None:
     """Score until stopping() returns True.
 
+    readiness : says why the service is not ready
     raises : LapwingError; the supervisor restarts the process, and a guard stops it again for as
              long as the cause remains
     """
     try:
-        _run(settings, counters, connection, stopping)
+        _run(settings, counters, connection, stopping, readiness)
     except GuardError as error:
         log.error("stopped by a guard", guard=type(error).__name__, because=str(error))
         raise
@@ -151,37 +153,38 @@ def _run(
     counters: Counters,
     connection: KafkaConnection,
     stopping: Callable[[], bool],
+    readiness: Readiness,
 ) -> None:
-    readiness = Readiness()
-    with TelemetryServer(settings.telemetry, counters, readiness):
-        outage = Outage(settings.outage_deadline_s, counters, health=readiness, settle_s=SETTLE_S)
-        retry = Retry(outage, stopping)
-        models = ModelVolume(
-            settings.models_dir,
-            settings.predict.model_poll_s,
-            time.monotonic,
-            counters,
-            settings.models,
-            settings.topics.input,
+    if unused := unused_session_timeout(settings):
+        log.info("session timeout", because=unused)
+    outage = Outage(settings.outage_deadline_s, counters, health=readiness, settle_s=SETTLE_S)
+    retry = Retry(outage, stopping)
+    models = ModelVolume(
+        settings.models_dir,
+        settings.predict.model_poll_s,
+        time.monotonic,
+        counters,
+        settings.models,
+        settings.topics.input,
+    )
+    remote = _remote_facts(settings, retry)
+    if remote is None:
+        return
+    loop = _loop(settings, counters, connection, models, remote, retry)
+    if loop is None:
+        return
+    readiness.loop = loop
+    with remote.watch:
+        log.info(
+            "predicting",
+            topic=settings.topics.input,
+            partitions=remote.topic.partitions,
+            delivery=settings.predict.delivery,
+            engine=engine_name(settings),
         )
-        remote = _remote_facts(settings, retry)
-        if remote is None:
-            return
-        loop = _loop(settings, counters, connection, models, remote, retry)
-        if loop is None:
-            return
-        readiness.loop = loop
-        with remote.watch:
-            log.info(
-                "predicting",
-                topic=settings.topics.input,
-                partitions=remote.topic.partitions,
-                delivery=settings.predict.delivery,
-                engine=engine_name(settings),
-            )
-            gc.freeze()
-            with Watchdog(settings.outage_deadline_s, stopping) as watchdog:
-                loop.run(watchdog)
+        gc.freeze()
+        with Watchdog(settings.outage_deadline_s, stopping) as watchdog:
+            loop.run(watchdog)
     log.info("shut down cleanly")
 
 

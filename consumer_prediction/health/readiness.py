@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from consumer_prediction.ownership import Owned
 from shared.operations.health import Health
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the kernels, which a probe does not wait for
     from consumer_prediction.loop import PredictionLoop
+    from consumer_prediction.ownership import Owned
 
 MAX_LISTED = 3
 """How many replaying partitions are listed one by one."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from lapwing.doctor.findings import Finding, count
 from shared.batch import Position
 from shared.errors import LapwingError, TopicMismatch, TransportError
-from shared.kafka import topic_specs, wrong_count
+from shared.kafka import topic_specs, unused_session_timeout, wrong_count
 from shared.settings import Settings
 
 
@@ -114,6 +114,8 @@ def check_group(settings: Settings, cluster: Cluster) -> Finding:
         return Finding(
             "group", "warning", f"{message}; {members - partitions} of them idle", remedy
         )
+    if unused := unused_session_timeout(settings):
+        message = f"{message}; {unused}"
     if members == 0:
         return Finding("group", "warning", message, "lapwing predict")
     return Finding("group", "ok", message)

@@ -16,6 +16,7 @@ from shared.kafka.admin import (
 )
 from shared.kafka.client import client_config, translate
 from shared.kafka.engine import engine_name
+from shared.kafka.member import group_protocol, unused_session_timeout
 from shared.kafka.outbox import input_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader
@@ -36,9 +37,11 @@ __all__ = [
     "TransactionalSink",
     "client_config",
     "engine_name",
+    "group_protocol",
     "input_limit_bytes",
     "topic_bounds",
     "topic_specs",
     "translate",
+    "unused_session_timeout",
     "wrong_count",
 ]

@@ -1,6 +1,7 @@
 """A group member's client: its calls about one topic, with their failures translated.
 
-Invariant: positions are committed under a member id and its generation, or not at all.
+Invariant: positions are committed under a member id and its generation, or not at all. The group
+protocol is known here and above nowhere, nor in any engine below.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from shared.kafka.client import (
     translate,
 )
 from shared.kafka.ends import PartitionEnds
+from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Engine, Fetched, GroupEvents
 from shared.settings import Settings
 
@@ -41,6 +43,23 @@ GROUP_TIMEOUT_S = 2.0
 """Longest wait for the description of a topic or of a group."""
 
 REQUIRED = CONSUMER_REQUIRED | {"enable.partition.eof": "false"}
+
+_REFUSALS = {
+    Code.UNRELEASED_INSTANCE_ID: (
+        "the group still has a member with this slot's group.instance.id. Where the predecessor was"
+        " killed, its id is free once the broker's group.consumer.session.timeout.ms (45 s by"
+        " default) is over; a second process with the same slot must be stopped"
+    ),
+    Code.GROUP_ID_NOT_FOUND: (
+        "the group still has members with group.protocol=classic, whose assignments the broker"
+        " cannot convert: stop all of them; this member joins when their sessions are over"
+    ),
+    Code.INCONSISTENT_GROUP_PROTOCOL: (
+        "the group still has members with another group.protocol: stop all of them, or set the same"
+        " kafka.group.protocol; this member joins when their sessions are over"
+    ),
+}
+"""Why a group does not admit a member yet; to the client, all but the last are fatal."""
 
 
 class Member:
@@ -65,7 +84,7 @@ class Member:
         self.group = group
         self.topic = topic
         self.address = settings.bootstrap
-        protocol = protocol or settings.kafka.get("group.protocol", "classic")
+        protocol = protocol or group_protocol(settings)
         session_ms = session_timeout_ms or settings.predict.session_timeout_ms
         self._config = _config(settings, group, protocol, session_ms, instance_id)
         self._settings = settings
@@ -159,6 +178,14 @@ class Member:
             )
         return metadata
 
+    def refusal(self, error: ClientError) -> TransportError | None:
+        """Return what this member has to wait for before the group admits it; else None."""
+        if error.code not in _REFUSALS:
+            return None
+        reason = _REFUSALS[Code(error.code)]
+        where = f"joining group {self.group} at {self.address}"
+        return TransportError(f"{where}: {reason} ({error.text})", retriable=True)
+
     def note_answer(self) -> None:
         """Record that the broker has answered."""
         self._answered_s = time.monotonic()
@@ -211,6 +238,22 @@ class Member:
             partition = topic_partition_of(error, self.topic)
             where = f"({partition}, group {self.group}, at {self.address})"
             raise translate(error, f"{action} {where}") from error
+
+
+def group_protocol(settings: Settings) -> str:
+    """Return the protocol of the groups: classic, or consumer (KIP-848)."""
+    return settings.kafka.get("group.protocol", "classic")
+
+
+def unused_session_timeout(settings: Settings) -> str:
+    """Return why predict.session_timeout_ms has no effect; empty where it has."""
+    if group_protocol(settings) == "classic":
+        return ""
+    return (
+        f"with kafka.group.protocol={group_protocol(settings)} the broker decides when a silent"
+        " predictor loses its partitions (group.consumer.session.timeout.ms, 45 s by default), and"
+        f" predict.session_timeout_ms={settings.predict.session_timeout_ms} has no effect"
+    )
 
 
 def unassigned(settings: Settings, engine: Engine, group: str, topic: str) -> set[int]:

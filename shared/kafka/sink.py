@@ -20,7 +20,7 @@ from shared.kafka.engine.port import ClientError, Engine, Flags
 from shared.kafka.outbox import Outbox
 from shared.kafka.source import GroupSource
 from shared.operations.failpoints import failpoint
-from shared.operations.retry import within
+from shared.operations.retry import CallThread
 from shared.settings import Settings
 
 _TUNING = {
@@ -81,6 +81,7 @@ class TransactionalSink:
         self._is_open = False
         self._needs_new_producer = False
         self._unusable: TransportError | None = None
+        self._call_thread = CallThread("transaction")
         self._outbox = self._make()
         self._initialise()
 
@@ -136,6 +137,7 @@ class TransactionalSink:
         # its threads and connections.
         error = self._unusable or TransactionInDoubt(f"{self._name}: the sink was closed")
         self._unusable = type(error)(str(error))
+        self._call_thread.close()
         self._outbox.close()
 
     def _initialise(self) -> None:
@@ -189,7 +191,7 @@ class TransactionalSink:
         has left the cluster (librdkafka 5456 and 5511).
         """
         try:
-            within(self._call_timeout_s + GRACE_S, call, "transaction")
+            self._call_thread(self._call_timeout_s + GRACE_S, call)
         except TimeoutError:
             self._unusable = TransactionInDoubt(
                 f"{self._name}: {action}: the client did not return"

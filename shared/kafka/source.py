@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NoReturn
 
 from shared.batch import Batch, Position
 from shared.errors import ProducerFenced, TransportError
@@ -30,6 +31,9 @@ CHECK_AFTER_SESSIONS = 1.5
 
 REJOIN_AFTER_SESSIONS = 4.0
 """Session timeouts after a rebalance until a member that owns partitions rejoins for them."""
+
+REFUSED_S = 1.0
+"""Time after which a member that the group does not admit joins again."""
 
 REJOIN_S = 60.0
 """Time after the loss of its partitions, or of a broker, in which a member may fence itself."""
@@ -85,6 +89,7 @@ class GroupSource:
         self._rejoined_s = -REJOIN_S
         self._check_s = math.inf
         self._may_rejoin_s = math.inf
+        self._is_refused = False
 
     def subscribe(self, listener: RebalanceListener) -> None:
         """Join the group; see Source."""
@@ -190,6 +195,7 @@ class GroupSource:
     # -- called by the client, from within fetch() or close() --------------------------------------
 
     def _assigned(self, partitions: Sequence[int]) -> None:
+        self._is_refused = False
         self._takeover.add(partitions)
         now_s = time.monotonic()
         self._check_s = now_s + CHECK_AFTER_SESSIONS * self._member.session_s
@@ -234,6 +240,8 @@ class GroupSource:
         failure = self._failure
         self._failure = None
         if failure is None and errors:
+            if refusal := self._member.refusal(errors[0]):
+                self._rejoin_after_refusal(refusal)
             failure = self._translated(errors[0])
             if isinstance(failure, ProducerFenced):
                 self._rejoin_after_fencing(failure)
@@ -282,6 +290,18 @@ class GroupSource:
         )
         self._rejoined_s = now_s
         self._leave_and_join(0.0)
+
+    def _rejoin_after_refusal(self, refusal: TransportError) -> NoReturn:
+        """Join again after a while; say what is waited for, once.
+
+        raises : the refusal
+        """
+        if not self._closed:
+            if not self._is_refused:
+                LOG.warning("%s; joining again until then", refusal)
+            self._is_refused = True
+            self._leave_and_join(REFUSED_S)
+        raise refusal
 
     def _check_unassigned(self) -> None:
         """Trigger a rebalance where a partition has been left without an owner.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -215,6 +216,47 @@ class Retry:
         until_s = self.outage.clock() + seconds
         while not self.stopping() and (left_s := until_s - self.outage.clock()) > 0:
             self._sleep(min(left_s, SLEEP_SLICE_S))
+
+
+class CallThread:
+    """A daemon thread for calls with a time limit; one caller uses it.
+
+    A call that does not return in time is abandoned together with its thread, and the next call
+    gets a new one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] | None = None
+
+    def __call__(self, timeout_s: float, call: Callable[[], T]) -> T:
+        """Make a call.
+
+        raises : what the call raises; TimeoutError where it does not return in time
+        """
+        if self._calls is None:
+            self._calls = SimpleQueue()
+            Thread(target=_make_calls, args=(self._calls,), name=self._name, daemon=True).start()
+        future: Future[T] = Future()
+        self._calls.put((future, call))
+        try:
+            return future.result(timeout_s)
+        finally:
+            if not future.done():
+                self.close()
+            del future  # an error's traceback references this frame: they would form a cycle
+
+    def close(self) -> None:
+        """End the thread after its present call; a later call gets a new one."""
+        if self._calls is not None:
+            self._calls.put(None)
+            self._calls = None
+
+
+def _make_calls(calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:
+    while (given := calls.get()) is not None:
+        _settle(*given)
+        del given  # its result, or the traceback of its error, must not live until the next call
 
 
 def in_background(call: Callable[[], T], name: str) -> Future[T]:

@@ -112,7 +112,8 @@ class PredictSettings(Section):
         6_000,
         ge=6_000,
         le=1_800_000,
-        description="a predictor without heartbeats loses its partitions after this time",
+        description="a predictor without heartbeats loses its partitions after this time; with"
+        " `kafka.group.protocol=consumer` the broker decides instead",
     )
     transaction_timeout_ms: int = Field(
         5_000,

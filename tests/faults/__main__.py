@@ -46,6 +46,7 @@ def main() -> int:
             Detector(options.detector),
             options.seed,
             engine=options.engine,
+            protocol=options.protocol,
             threads=options.threads,
         )
         try:
@@ -67,8 +68,8 @@ def main() -> int:
     kills = sum(int(str(record["kills"])) for record in records)
     print(
         f"\n{len(records)} rows, {kills} kills, detector {options.detector}, engine"
-        f" {options.engine}, threads {options.threads}, seed {options.seed},"
-        f" {versions()}"
+        f" {options.engine}, protocol {options.protocol}, threads {options.threads}, seed"
+        f" {options.seed}, {versions()}"
     )
     for record in records:
         for problem in record["problems"]:  # type: ignore[attr-defined]
@@ -129,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         choices=["auto", "native", "python"],
         help="Kafka client of the predictors",
+    )
+    parser.add_argument(
+        "--protocol",
+        default="classic",
+        choices=["classic", "consumer"],
+        help="group protocol of the predictors (kafka.group.protocol)",
     )
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="predict.threads of the predictors"

@@ -11,6 +11,7 @@ from typing import Any
 from shared.events import STATE_VERSION, Detector
 from tests.faults import (
     rows_at_least_once,
+    rows_clients,
     rows_cluster,
     rows_data,
     rows_guards,
@@ -28,6 +29,7 @@ from tests.support.services import maven
 
 MODULES = (
     rows_processes,
+    rows_clients,
     rows_services,
     rows_data,
     rows_models,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ class Testbed:
     detector : detector of every run
     seed     : seed of the streams
     engine   : Kafka client of the predictors
+    protocol : of their group, classic or consumer
     threads  : ``predict.threads`` of the predictors
     brokers  : number of brokers; only a single one is behind the proxy, several replicate every
                record to each of them
@@ -59,6 +61,7 @@ class Testbed:
         seed: int,
         *,
         engine: str = "auto",
+        protocol: str = "classic",
         brokers: int = 1,
         threads: int = 1,
     ) -> None:
@@ -66,6 +69,7 @@ class Testbed:
         self.detector = detector
         self.seed = seed
         self.engine = engine
+        self.protocol = protocol
         self.threads = threads
         self.brokers = brokers
         self.folder.mkdir(exist_ok=True)
@@ -123,8 +127,19 @@ class Testbed:
             "LAPWING_PREDICT__SNAPSHOT_INTERVAL_S": "1",
             "LAPWING_TELEMETRY__LOG_FORMAT": "json",
             "LAPWING_ENGINE": self.engine,
+            "LAPWING_KAFKA__GROUP_PROTOCOL": self.protocol,
             "LAPWING_PREDICT__THREADS": str(self.threads),
         } | more
+
+    @contextmanager
+    def other_client(self, engine: str, protocol: str) -> Iterator[None]:
+        """Run predictors with another Kafka client, or in another group protocol, meanwhile."""
+        usual = self.engine, self.protocol
+        self.engine, self.protocol = engine, protocol
+        try:
+            yield
+        finally:
+            self.engine, self.protocol = usual
 
     def three_brokers(self) -> Testbed:
         """Return a testbed of three brokers, started on first use and closed with this one."""
@@ -134,6 +149,7 @@ class Testbed:
                 self.detector,
                 self.seed,
                 engine=self.engine,
+                protocol=self.protocol,
                 brokers=3,
                 threads=self.threads,
             )

@@ -98,6 +98,8 @@ def test_the_tables_of_performance_are_those_of_the_results():
     page = (ROOT / "docs" / "performance.md").read_text("utf-8")
     assert tables["with_tables"](page) == page, "run `python docs/performance_page.py`"
     assert list(tables["RESULTS"].glob("*.json"))
+    sizing = (ROOT / "docs" / "sizing.md").read_text("utf-8")
+    assert tables["with_plan"](sizing) == sizing, "run `python docs/performance_page.py`"
 
 
 def test_the_settings_table_names_variables_that_work():

@@ -210,3 +210,12 @@ def test_a_fetch_separates_records_ends_and_errors_and_loses_none_to_a_failure()
 
 def test_no_messages_are_no_batches() -> None:
     assert to_batches([]) == []
+
+
+@pytest.mark.parametrize(
+    "code", [Code.FENCED_INSTANCE_ID, Code.UNRELEASED_INSTANCE_ID, Code.GROUP_ID_NOT_FOUND]
+)
+def test_a_fatal_error_has_the_code_of_its_cause(code: Code) -> None:
+    text = f"Fatal error: {KafkaError(code).str()}: said the broker"
+    found = client_error(KafkaError(KafkaError._FATAL, text, True))
+    assert (found.code, found.flags) == (code, Flags.FATAL)

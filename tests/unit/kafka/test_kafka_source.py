@@ -314,6 +314,29 @@ def test_a_fenced_transaction_in_a_callback_is_no_reason_to_join_again(stage: St
     assert len(stage.clients) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "flags", "reason"),
+    [
+        (Code.UNRELEASED_INSTANCE_ID, Flags.FATAL, "this slot's group.instance.id"),
+        (Code.GROUP_ID_NOT_FOUND, Flags.FATAL, "members with group.protocol=classic"),
+        (Code.INCONSISTENT_GROUP_PROTOCOL, Flags.NONE, "members with another group.protocol"),
+    ],
+)
+def test_a_member_that_is_not_admitted_yet_says_why_and_joins_again(
+    stage: Stage, caplog: pytest.LogCaptureFixture, code: Code, flags: Flags, reason: str
+) -> None:
+    for joined in range(1, 4):
+        with pytest.raises(TransportError, match=reason) as refused:
+            stage.poll([ClientError(code, "not yet", flags)])
+        assert refused.value.retriable
+        assert (len(stage.clients), stage.clients[-2].closed) == (joined + 1, 1)
+    assert stage.slept_s == [1.0, 1.0, 1.0]
+    assert len([line for line in caplog.messages if reason in line]) == 1
+    stage.own(0)
+    assert stage.poll([record(0, 0)]) == [(0, [0])]
+    assert stage.listener.calls == [("assigned", [0])]
+
+
 @pytest.mark.parametrize(("instance_id", "silent_s"), [(None, 0.0), ("g-a", 7.0)])
 def test_a_member_without_partitions_joins_anew_for_those_that_nobody_has(
     monkeypatch, instance_id, silent_s

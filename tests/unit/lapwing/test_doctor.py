@@ -186,6 +186,14 @@ def test_members_of_the_group(run, members, result, word):
     assert word in finding.message
 
 
+def test_a_session_timeout_without_effect(settings, run):
+    assert "session_timeout_ms" not in run()["group"].message
+    settings.kafka["group.protocol"] = "consumer"
+    finding = run()["group"]
+    assert finding.result == "ok"
+    assert "predict.session_timeout_ms=6000 has no effect" in finding.message
+
+
 @pytest.mark.parametrize(
     ("asked", "error"),
     [

@@ -19,6 +19,7 @@ from shared.operations.health import STARTING, Health
 from shared.operations.retry import (
     LONGEST_PAUSE_S,
     SLEEP_SLICE_S,
+    CallThread,
     Outage,
     Retry,
     in_background,
@@ -222,6 +223,32 @@ def test_a_call_that_does_not_return_is_left_behind():
     assert thread.daemon
     ended.set()
     thread.join(5)
+
+
+def test_calls_with_a_time_limit_share_a_thread_until_one_does_not_return():
+    ended = threading.Event()
+    caller = CallThread("calling")
+    first = caller(5.0, threading.current_thread)
+    assert caller(5.0, threading.current_thread) is first
+    with pytest.raises(ConfigError, match="wrong"):
+        caller(5.0, _raise)
+    with pytest.raises(TimeoutError, match="its own"):
+        caller(5.0, _time_out)
+    assert caller(5.0, threading.current_thread) is first
+    with pytest.raises(TimeoutError):
+        caller(0.05, lambda: ended.wait(30))
+    second = caller(5.0, threading.current_thread)
+    assert second is not first
+    assert second.daemon
+    ended.set()
+    caller.close()
+    for thread in (first, second):
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def _time_out() -> None:
+    raise TimeoutError("its own")
 
 
 def test_a_failed_call_is_not_kept_alive_by_its_error():

@@ -214,8 +214,11 @@ def committing(world, monkeypatch, loop) -> list[str]:
     return notes
 
 
-def test_the_next_records_are_folded_during_a_commit_and_sent_after_it(tmp_path, monkeypatch):
-    world = world_of(tmp_path, 2)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_next_records_are_folded_during_a_commit_and_sent_after_it(
+    tmp_path, monkeypatch, threads
+):
+    world = world_of(tmp_path, threads)
     world.predicting["max_batch_records"] = 5
     loop = begun(world)
     world.step(loop, 2)  # the activations are written
@@ -233,8 +236,9 @@ def test_the_next_records_are_folded_during_a_commit_and_sent_after_it(tmp_path,
 
 
 @pytest.mark.parametrize("how", ["abort", "undecided, kept", "undecided, lost", "outage"])
-def test_records_folded_during_a_commit_that_fails_are_folded_again(tmp_path, how):
-    world = world_of(tmp_path, 2)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_records_folded_during_a_commit_that_fails_are_folded_again(tmp_path, threads, how):
+    world = world_of(tmp_path, threads)
     world.predicting["max_batch_records"] = 10
     loop = begun(world)
     for _ in range(6):

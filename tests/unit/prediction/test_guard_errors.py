@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumer_prediction import service
+from consumer_prediction.health.readiness import Readiness
 from shared.errors import GuardError, PositionGone
 from shared.operations.counters import Counters
 from shared.settings import Settings
@@ -23,7 +24,7 @@ def test_a_stop_is_logged_by_its_name_and_goes_on_to_the_supervisor(monkeypatch)
 
     monkeypatch.setattr(service, "_run", stopped)
     with capture_logs() as logged, pytest.raises(PositionGone):
-        service.run(Settings(), Counters(), object(), lambda: False)
+        service.run(Settings(), Counters(), object(), lambda: False, Readiness())
     assert logged == [
         {
             "event": "stopped by a guard",

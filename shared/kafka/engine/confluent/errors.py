@@ -18,8 +18,11 @@ from shared.kafka.engine.port import ClientError, Flags
 
 Client = TypeVar("Client")
 
-_FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
-"""The text of a fenced member: a consumer's fatal error has its cause as text only."""
+_FATAL_CAUSES = {
+    KafkaError(code).str(): code
+    for code in (Code.FENCED_INSTANCE_ID, Code.UNRELEASED_INSTANCE_ID, Code.GROUP_ID_NOT_FOUND)
+}
+"""Causes of a consumer's fatal error by their texts: the error does not have their codes."""
 
 
 def client_error(error: KafkaError | KafkaException, partition: int | None = None) -> ClientError:
@@ -35,8 +38,9 @@ def client_error(error: KafkaError | KafkaException, partition: int | None = Non
     if cause.txn_requires_abort():
         flags |= Flags.ABORT
     code = cause.code()
-    if code == KafkaError._FATAL and _FENCED_TEXT in cause.str():
-        code = KafkaError.FENCED_INSTANCE_ID
+    if code == KafkaError._FATAL:
+        text = cause.str()
+        code = next((named for known, named in _FATAL_CAUSES.items() if known in text), code)
     return ClientError(code, f"{cause.str()} ({cause.name()})", flags, partition)
 
 

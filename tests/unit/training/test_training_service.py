@@ -20,6 +20,7 @@ from consumer_training.report import MAX_PICTURES
 from consumer_training.schedule import Schedule
 from lapwing.backtest.feeds import open_labels
 from shared import artifacts
+from shared.batch import Batch
 from shared.decode.avro.fingerprints import fingerprint_of
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
@@ -264,6 +265,24 @@ def test_failed_run_is_logged_and_the_next_one_comes(
         log["because"] for log in events(logged, "training failed, keeping the last model")
     ] == ["the topic has gone"]
     assert [log["rows"] for log in events(logged, "model trained")] == [183, 273]
+
+
+def test_a_topic_that_is_deleted_while_it_is_read_keeps_the_last_model(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.up_to = 150
+    world.service().run()
+    before = artifacts.current(tmp_path)
+
+    class Deleted(World):
+        def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
+            yield next(iter(super().read(start, end)))
+            raise TopicMismatch("there is no topic metrics")
+
+    world = Deleted(tmp_path)
+    world.up_to = 200
+    with pytest.raises(TopicMismatch, match="there is no topic metrics"):
+        world.service().run()
+    assert artifacts.current(tmp_path) == before is not None
 
 
 def test_failure_of_the_first_run_is_raised(tmp_path: Path) -> None:

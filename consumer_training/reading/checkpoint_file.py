@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,10 @@ MOST_BYTES = 2 << 30
 """Larger files are refused before they are read; the state of 10,000 series has 340 MB."""
 
 _DIGEST_BYTES = 32
+_MOST_DIMENSIONS = 3
 _DTYPES = {"<i8", "<i4", "<f8", "<f4", "<u8", "|u1"}
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 class CheckpointRefused(LapwingError):
@@ -99,10 +101,10 @@ class CheckpointFile:
         try:
             if not self.path.is_file():
                 return None
-            data = self._checked()
-        except OSError as error:
-            raise CheckpointRefused(f"{self.path} cannot be read: {error}") from error
-        saved = _parsed(data, self.path)
+            with self.path.open("rb") as file:
+                saved = self._read(file)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CheckpointRefused(f"{self.path} is damaged: {error}") from error
         for name in sorted(origin.keys() | saved.origin.keys()):
             was, now = saved.origin.get(name), origin.get(name)
             if was != now:
@@ -120,18 +122,37 @@ class CheckpointFile:
     def _digest(self) -> Any:
         return hashlib.blake2b(key=self.key, digest_size=_DIGEST_BYTES)
 
-    def _checked(self) -> npt.NDArray[np.uint8]:
-        """Return the file without its digest."""
-        size = self.path.stat().st_size
-        if not len(MAGIC) + 8 + _DIGEST_BYTES <= size <= MOST_BYTES:
-            raise CheckpointRefused(f"{self.path} has {size} bytes: it is damaged")
-        data = np.fromfile(self.path, np.uint8)
-        digest = self._digest()
-        digest.update(data[:-_DIGEST_BYTES].data)
-        if digest.digest() != data[-_DIGEST_BYTES:].tobytes():
+    def _read(self, file: BinaryIO) -> Saved:
+        """Read a file once; nothing of it is used before its digest was compared.
+
+        raises : CheckpointRefused, OSError; ValueError and others where it is not as it is written
+        """
+        left = os.fstat(file.fileno()).st_size - len(MAGIC) - 8 - _DIGEST_BYTES
+        if not 0 <= left <= MOST_BYTES:
+            raise ValueError(f"it has {left + len(MAGIC) + 8 + _DIGEST_BYTES} bytes")
+        start = file.read(len(MAGIC) + 8)
+        length = int.from_bytes(start[len(MAGIC) :], "little")
+        if not start.startswith(MAGIC) or length > min(left, MOST_HEADER_BYTES):
+            raise ValueError("it is no checkpoint of this version")
+        digest, text = self._digest(), file.read(length)
+        digest.update(start)
+        digest.update(text)
+        header = json.loads(text)
+        arrays = {}
+        left -= length
+        for name, dtype, shape in header["arrays"]:
+            array = _empty(dtype, shape, left)
+            memory = array.reshape(-1).view(np.uint8).data if array.nbytes else memoryview(b"")
+            if array.nbytes and file.readinto(memory) != array.nbytes:  # type: ignore[attr-defined]
+                raise ValueError(f"array {name} is cut short")
+            digest.update(memory)
+            arrays[str(name)] = array
+            left -= array.nbytes
+        if left or digest.digest() != file.read():
             why = "it is damaged, or was written without models.sign_key's key"
             raise CheckpointRefused(f"{self.path}: its digest is wrong: {why}")
-        return data[:-_DIGEST_BYTES]
+        end = {int(number): int(offset) for number, offset in header["end"].items()}
+        return Saved(dict(header["origin"]), end, dict(header["facts"]), arrays)
 
 
 def _pieces(saved: Saved) -> Iterator[bytes | memoryview]:
@@ -152,38 +173,14 @@ def _pieces(saved: Saved) -> Iterator[bytes | memoryview]:
             yield array.reshape(-1).view(np.uint8).data
 
 
-def _parsed(data: npt.NDArray[np.uint8], path: Path) -> Saved:
-    """Return the content; raises CheckpointRefused where it is not as ``_pieces`` writes it."""
-    start = len(MAGIC) + 8
-    length = int.from_bytes(data[len(MAGIC) : start].tobytes(), "little")
-    if data[: len(MAGIC)].tobytes() != MAGIC or length > min(len(data) - start, MOST_HEADER_BYTES):
-        raise CheckpointRefused(f"{path} is no checkpoint of this version")
-    try:
-        header = json.loads(data[start : start + length].tobytes())
-        end = {int(number): int(offset) for number, offset in header["end"].items()}
-        arrays = dict(_arrays(data[start + length :], header["arrays"]))
-        return Saved(dict(header["origin"]), end, dict(header["facts"]), arrays)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointRefused(f"{path} is damaged: {error}") from error
-
-
-def _arrays(
-    body: npt.NDArray[np.uint8], layout: list[Any]
-) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    start = 0
-    for name, dtype, shape in layout:
-        if dtype not in _DTYPES or any(not isinstance(n, int) or n < 0 for n in shape):
-            raise ValueError(f"array {name} is {dtype} {shape}")
-        count = 1
-        for n in shape:
-            count *= n
-        stop = start + count * np.dtype(dtype).itemsize
-        if stop > len(body):
-            raise ValueError(f"array {name} is longer than the file")
-        yield str(name), np.frombuffer(body[start:stop].tobytes(), dtype).reshape(shape).copy()
-        start = stop
-    if start != len(body):
-        raise ValueError(f"{len(body) - start} bytes belong to no array")
+def _empty(dtype: Any, shape: Any, most_bytes: int) -> npt.NDArray[Any]:
+    """Return an array to read into; raises ValueError where the file does not have its bytes."""
+    if dtype not in _DTYPES or any(not isinstance(n, int) or n < 0 for n in shape):
+        raise ValueError(f"an array is {dtype} {shape}")
+    size = np.dtype(dtype).itemsize * math.prod(shape)
+    if size > most_bytes or len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"an array of {size} bytes is longer than the file")
+    return np.empty(shape, dtype)
 
 
 def _short(value: Any) -> str:

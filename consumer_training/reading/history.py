@@ -260,7 +260,7 @@ class History:
         return Saved(self.origin(topic), end, facts, arrays)
 
     def resumed(self, saved: Saved) -> History:
-        """Return a history that continues from a checkpoint.
+        """Return a history that continues from a checkpoint, which loses its arrays.
 
         raises : CheckpointRefused where its parts do not fit together
         """
@@ -273,10 +273,10 @@ class History:
             for text, kept in facts["partitions"].items():
                 number = int(text)
                 partition = found._new(number, int(kept["first_offset"]))
-                partition.resume(kept, _below(saved.arrays, f"{number}/"))
+                partition.resume(kept, _taken(saved.arrays, f"{number}/"))
                 salts |= {k: salt_of(name, number) for name, k in partition.numbers.items()}
             found._salts = [salts[number] for number in range(len(salts))]
-            sample = _below(saved.arrays, "sample/")
+            sample = _taken(saved.arrays, "sample/")
             found._reservoir.resume(facts["rows"], np.array(found._salts, np.uint64), sample)
             if found._reservoir.metrics != len(found._columns):
                 raise ValueError("the sample has other metrics than the partitions")
@@ -330,9 +330,7 @@ class History:
         return partition.numbers[name]
 
 
-def _below(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
+def _taken(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Remove the arrays whose names begin so, and return them: their memory is soon free."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays.pop(name) for name in names}

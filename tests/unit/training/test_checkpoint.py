@@ -134,7 +134,7 @@ def test_records_that_came_later_are_left_to_the_next_training(tmp_path: Path, m
         ),
         (
             lambda world: (world.settings.models_dir / NAME).write_bytes(b"\0" * 4096),
-            "digest is wrong",
+            "it is no checkpoint of this version",
         ),
         (lambda world: (world.settings.models_dir / NAME).write_bytes(b""), "has 0 bytes"),
     ],

@@ -22,13 +22,11 @@ BATCH_ROWS = 20_000
 
 
 class Prepared:
-    """A decoder of batches whose columns are known, by partition and first offset."""
+    """A decoder of one partition whose columns are known; a record's offset is its row."""
 
     entity_name = "host"
 
-    def __init__(
-        self, columns: Mapping[tuple[int, int], Columns], names: list[str], metrics: tuple[str, ...]
-    ) -> None:
+    def __init__(self, columns: Columns, names: list[str], metrics: tuple[str, ...]) -> None:
         self._columns = columns
         self._names = names
         self._metrics = metrics
@@ -41,7 +39,16 @@ class Prepared:
         for name in self._names:
             entities.add(name)
         metrics += [name for name in self._metrics if name not in metrics]
-        return self._columns[batch.partition, int(batch.offsets[0])]
+        rows = slice(int(batch.offsets[0]), int(batch.offsets[-1]) + 1)
+        whole = self._columns
+        return Columns(
+            np.arange(len(batch)),
+            whole.entity[rows],
+            whole.time_ms[rows],
+            whole.values[rows],
+            whole.rejected,
+            whole.reasons,
+        )
 
     def detail(self, value: bytes, headers: Headers, reason: Reason) -> str:
         """Return nothing: no record is rejected."""
@@ -70,20 +77,20 @@ def read_series(
     owner = np.repeat(np.arange(len(names), dtype=np.int32), [len(times[name]) for name in names])
     order = np.lexsort((owner, joined_ms))
     stacked = np.concatenate([values[name] for name in names])
-    columns, batches = {}, []
+    columns = Columns(
+        np.arange(len(order)),
+        owner[order],
+        joined_ms[order],
+        np.ascontiguousarray(stacked[order], np.float64),
+        np.empty(0, np.int64),
+        np.empty(0, np.uint8),
+    )
+    batches = []
     for low in range(0, len(order), batch_rows):
-        rows = order[low : low + batch_rows]
-        columns[0, low] = Columns(
-            np.arange(len(rows)),
-            owner[rows],
-            joined_ms[rows],
-            np.ascontiguousarray(stacked[rows], np.float64),
-            np.empty(0, np.int64),
-            np.empty(0, np.uint8),
-        )
-        blank = Blob.join([b""] * len(rows))
-        offsets = low + np.arange(len(rows), dtype=np.int64)
-        batches.append(Batch("metrics", 0, blank, blank, offsets, np.zeros(len(rows), np.int64)))
+        count = min(batch_rows, len(order) - low)
+        blank = Blob.join([b""] * count)
+        offsets = low + np.arange(count, dtype=np.int64)
+        batches.append(Batch("metrics", 0, blank, blank, offsets, np.zeros(count, np.int64)))
     history = History(Prepared(columns, names, metrics), settings, labels)
     for batch in batches:
         history.add(batch)

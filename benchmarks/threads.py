@@ -96,12 +96,12 @@ class Log:
         kept: list[Folded] = []
         pool = FoldingPool(threads, self.decoder, self.encoder, time.monotonic)
         rounds = list(self._rounds(owned, batch_records // len(owned)))
-        waited_s = _waited_s()
+        waited_before_s = waited_s()
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         for pieces in rounds:
             pool.fold(pieces, kept.append)
         wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
-        waiting_s = _waited_s() - waited_s
+        waiting_s = waited_s() - waited_before_s
         pool.close()
         return Run(wall_s, cpu_s, waiting_s, self._digest(kept))
 
@@ -147,7 +147,7 @@ def _batch(topic: str, partition: int, fleet: Any, names: Sequence[str], hosts: 
     )
 
 
-def _waited_s() -> float:
+def waited_s() -> float:
     """Return how long the threads of this process have waited for a core (Linux)."""
     files = Path("/proc/self/task").glob("*/schedstat")
     return sum(int(file.read_text().split()[1]) for file in files) / 1e9

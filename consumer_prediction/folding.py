@@ -8,13 +8,13 @@ Invariant: a partition's records are folded by one thread at a time and in log o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned
 from shared.batch import Batch, Outgoing
+from shared.operations.workers import Workers
 from shared.ports import Decoder
 from shared.scoring.scorer import Outcome
 
@@ -66,7 +66,7 @@ class FoldingPool:
         self._decoder = decoder
         self._encoder = encoder
         self._clock = clock
-        self._executor = ThreadPoolExecutor(threads, "fold")
+        self._workers = Workers(threads, "fold")
 
     def fold(self, pieces: Sequence[Piece], finish: Callable[[Folded], None]) -> None:
         """Fold pieces and encode their results; the decoder has prepared the batches.
@@ -85,21 +85,16 @@ class FoldingPool:
             for folded in results:
                 finish(folded)
 
-    @contextmanager
-    def begun(self, pieces: Sequence[Piece]) -> Iterator[Iterator[Folded]]:
+    def begun(self, pieces: Sequence[Piece]) -> AbstractContextManager[Iterator[Folded]]:
         """Fold pieces in the pool's threads meanwhile.
 
         yields : the results as of ``fold``; no piece is being folded any more after the block
         """
-        futures = [self._executor.submit(self._fold, piece) for piece in pieces]
-        try:
-            yield (future.result() for future in futures)
-        finally:
-            _end(futures)
+        return self._workers.begun(self._fold, pieces)
 
     def close(self) -> None:
         """End the threads."""
-        self._executor.shutdown()
+        self._workers.close()
 
     def _fold(self, piece: Piece) -> Folded:
         owned, batch = piece.owned, piece.batch
@@ -115,13 +110,6 @@ class FoldingPool:
             place = f"{batch.topic}[{batch.partition}]"
             error.add_note(f"{place}: offsets {batch.offsets[0]} to {batch.offsets[-1]}")
             raise
-
-
-def _end(begun: Sequence[Future[Folded]]) -> None:
-    """Cancel pieces that no thread has begun, and wait for the others."""
-    for future in begun:
-        future.cancel()
-    wait(begun)
 
 
 def joined(batches: Sequence[Batch]) -> list[Batch]:

@@ -91,8 +91,9 @@ def train(
 
     def work(settings: Settings, stopping: Stopping) -> None:
         require_packages("training")
+        from consumer_training.outside import Options
         from consumer_training.progress import Watcher
-        from consumer_training.service import Options, run
+        from consumer_training.service import run
         from shared.operations.counters import Counters
 
         watcher = Watcher(typer.echo) if watch else None

@@ -27,9 +27,10 @@ class Watcher:
         self._write = write
         self._largest = 0.0
 
-    def reading(self, records: int, percent: float, records_per_s: float) -> None:
-        """Show how much of the topic has been read."""
-        self._write(f"reading  {percent:5.1f} %  {records:,} records  {records_per_s:,.0f}/s")
+    def reading(self, records: int, percent: float, records_per_s: float, left_s: float) -> None:
+        """Show how much of the topic has been read, and how long the rest takes at this rate."""
+        rate = f"{records_per_s:,.0f}/s  {_clock(left_s)} left"
+        self._write(f"reading  {percent:5.1f} %  {records:,} records  {rate}")
 
     def epoch(self, epoch: Epoch) -> None:
         """Show the loss after a pass over the rows, and whether it is the best one so far."""
@@ -68,10 +69,11 @@ class ReadProgress:
         now_s = self._clock()
         percent = round(min(100.0 * self.records / self._total, 100.0), 1)
         per_s = self.records / max(now_s - self._began_s, 1e-3)
+        left_s = max(self._total - self.records, 0) / max(per_s, 1e-3)
         is_due = now_s - self._shown_s >= SHOW_READING_EVERY_S or percent >= 100.0
         if self._watcher is not None and is_due:
             self._shown_s = now_s
-            self._watcher.reading(self.records, percent, per_s)
+            self._watcher.reading(self.records, percent, per_s, left_s)
         if now_s - self._logged_s >= LOG_READING_EVERY_S:
             self._logged_s = now_s
             log.info(
@@ -79,5 +81,12 @@ class ReadProgress:
                 records=self.records,
                 percent=percent,
                 records_per_s=round(per_s),
+                left_s=round(left_s),
                 events_read=len(self._history),
             )
+
+
+def _clock(seconds: float) -> str:
+    """Return a duration as minutes and seconds, or hours and minutes."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"

@@ -6,21 +6,24 @@ Invariant: ``training`` computes the model; this module holds the I/O, the waiti
 
 from __future__ import annotations
 
+import hashlib
 import io
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import joblib
 import structlog
 
 from consumer_training import pictures
 from consumer_training.evaluation import evaluate
-from consumer_training.progress import ReadProgress, Watcher
+from consumer_training.outside import Dependencies, Options
+from consumer_training.progress import ReadProgress
+from consumer_training.reading.ahead import reading
+from consumer_training.reading.checkpoints import Checkpoints
 from consumer_training.reading.history import MAX_SERIES, History
 from consumer_training.reading.topic import KafkaTopic, input_decoder
 from consumer_training.report import (
@@ -33,10 +36,9 @@ from consumer_training.report import (
 )
 from consumer_training.retained_models import retained_models
 from consumer_training.schedule import Schedule
-from consumer_training.training import TooFewRows, Trained, train
+from consumer_training.training import TooFewRows, Trained, check_enough, train
 from shared import artifacts
-from shared.batch import Batch
-from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
+from shared.errors import ArtifactMissing, ArtifactRefused, DataError, HistoryGone, LapwingError
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
 from shared.models.origin import other_topic
@@ -44,7 +46,7 @@ from shared.operations.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO,
 from shared.operations.health import Health
 from shared.operations.retry import Outage, Retry
 from shared.operations.telemetry import TelemetryServer
-from shared.ports import Decoder
+from shared.operations.workers import Workers
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -61,53 +63,6 @@ OF_FIT = ("peers", "reconstruction")
 """Facts of a fit that manifest and report have, where the detector has them."""
 
 _LIBRARIES = ("lapwing", "numpy", "scikit-learn", "numba")
-
-
-class InputTopic(Protocol):
-    """The topic that models are trained on."""
-
-    def ends(self) -> Mapping[int, int]:
-        """Return the end offset of each partition."""
-        ...
-
-    def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
-        """Yield the records between two positions; start None = the start of the log."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Dependencies:
-    """Everything outside that the service uses.
-
-    decoder   : opens a new decoder for each run
-    now_s     : wall clock, seconds since 1970 UTC; used by the schedule only
-    monotonic : monotonic clock in seconds, for durations
-    retained_models : SHA-256 of the models that scored records which the input still has; raises
-                      LapwingError where it is not known
-    """
-
-    topic: InputTopic
-    decoder: Callable[[], Decoder]
-    now_s: Callable[[], float]
-    monotonic: Callable[[], float]
-    sleep: Callable[[float], None]
-    retained_models: Callable[[], Collection[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Options of one call of the service.
-
-    once   : train once, on the records present at the start, and exit
-    wait_s : give up after waiting this long for enough data; None = never
-    labels : file with labelled anomalies, for the evaluation
-    watcher : shows progress on the terminal; None = it is only logged
-    """
-
-    once: bool = False
-    wait_s: float | None = None
-    labels: Path | None = None
-    watcher: Watcher | None = None
 
 
 def run(
@@ -151,6 +106,7 @@ class TrainingService:
         self.dependencies = dependencies
         self.counters = counters
         self.stopping = stopping
+        self.workers = Workers(settings.train.threads, "fold")
         self.schedule = None if options.once else Schedule.from_settings(settings.train)
         self.labels = _read_labels(options.labels)
         self.health = health or Health()
@@ -205,7 +161,12 @@ class TrainingService:
         """
         artifacts.check_writable(self.settings.models_dir)
         key = artifacts.signing_key(self.settings.models)
-        collected = self._collect(History(self.dependencies.decoder(), self.settings, self.labels))
+        secret = b"" if key is None else hashlib.sha256(key.private_bytes_raw()).digest()
+        checkpoints = Checkpoints(
+            self.settings, secret, self.dependencies.topic, self.dependencies.monotonic
+        )
+        empty = History(self.dependencies.decoder(), self.settings, self.labels)
+        collected = self._collect(empty, checkpoints)
         if collected is None:
             return None
         history, trained = collected
@@ -231,7 +192,7 @@ class TrainingService:
             "input": {
                 "topic": self.settings.topics.input,
                 "partitions": history.facts(),
-                "schema_sha256": history.decoder.schema_sha256(),
+                "schema_sha256": history.schema_sha256(),
             },
             "libraries": _libraries(),
             "evaluation": summary,
@@ -246,6 +207,7 @@ class TrainingService:
             max_bytes=self.settings.models.max_bytes,
             key=key,
         )
+        checkpoints.remove()
         self.counters.forget(MODEL_INFO)
         self.counters.set(MODEL_INFO, 1, model.version, model.model_id, model.detector.value)
         log.info(
@@ -297,19 +259,27 @@ class TrainingService:
         except ArtifactRefused:
             return False
 
-    def _collect(self, history: History) -> tuple[History, Trained] | None:
+    def _collect(
+        self, history: History, checkpoints: Checkpoints
+    ) -> tuple[History, Trained] | None:
         """Read to the current end of the topic; wait and continue while there is too little."""
         began_s = self.dependencies.monotonic()
         logged_s = float("-inf")
         position: Mapping[int, int] | None = None
         filling = not self.options.once and not self._has_model()
+        resumed = checkpoints.resume(history)
         while not self.stopping():
             ends = self.dependencies.topic.ends()
             self.retry.outage.succeeded()
             if ends != position:
                 if position is None:
                     self.health.ready()  # waiting for data is not waiting for the broker
-                read = self._read(history, position, ends)
+                read = None
+                if resumed is not None:
+                    read, ends = self._read_on(*resumed, history, checkpoints)
+                    resumed = None
+                else:
+                    read = self._read(history, position, ends, checkpoints)
                 if read is None:
                     return None
                 history, position = read, ends
@@ -344,11 +314,23 @@ class TrainingService:
             self.dependencies.sleep(POLL_S)
         return None
 
+    def _read_on(
+        self, kept: History, end: Mapping[int, int], empty: History, checkpoints: Checkpoints
+    ) -> tuple[History | None, Mapping[int, int]]:
+        """Read on from a checkpoint to the end that it names; from the start if it is no use."""
+        try:
+            return self._read(kept, kept.position, end, checkpoints), end
+        except HistoryGone as error:
+            checkpoints.refuse(str(error))
+        ends = self.dependencies.topic.ends()
+        return self._read(empty, None, ends, checkpoints), ends
+
     def _read(
         self,
         history: History,
         start: Mapping[int, int] | None,
         end: Mapping[int, int],
+        checkpoints: Checkpoints,
     ) -> History | None:
         """Read to an end position; return None after a request to stop.
 
@@ -359,20 +341,25 @@ class TrainingService:
         progress = ReadProgress(
             self.dependencies.monotonic, history, start, end, self.options.watcher
         )
-        for batch in self.dependencies.topic.read(start, end):
-            history.add(batch)
-            self.counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
-            if self.stopping():
-                return None
-            if history.is_overfull:
-                half = history.halved()
-                log.warning(
-                    "too many entities to fold at once, reading a part of them",
-                    series_limit=MAX_SERIES,
-                    entity_share=half.share,
-                )
-                return self._read(half, None, end)
-            progress.count(len(batch))
+        with reading(iter(self.dependencies.topic.read(start, end))) as rounds:
+            for batches in rounds:
+                history.add_all(batches, self.workers)
+                for batch in batches:
+                    self.counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
+                if self.stopping():
+                    return None
+                if history.is_overfull:
+                    break
+                progress.count(sum(map(len, batches)))
+                checkpoints.write_if_due(history, end)
+        if history.is_overfull:
+            half = history.halved()
+            log.warning(
+                "too many entities to fold at once, reading a part of them",
+                series_limit=MAX_SERIES,
+                entity_share=half.share,
+            )
+            return self._read(half, None, end, checkpoints)
         log.info(
             "input read",
             records=progress.records,
@@ -395,8 +382,11 @@ class TrainingService:
 
     def _fit(self, history: History) -> Trained:
         began_s = self.dependencies.monotonic()
+        rows = history.rows()
+        check_enough(rows, self.settings.train)
+        history.release()
         trained = train(
-            history.rows(),
+            rows,
             self.settings.trained_detector,
             self.settings.features,
             self.settings.train,

@@ -60,11 +60,10 @@ AGREEMENT = 0.8
 class TooFewRows(Exception):
     """There are too few training rows yet; the service waits, it is no error."""
 
-    def __init__(self, rows: int, needed: int, left_out: int) -> None:
+    def __init__(self, rows: int, needed: int) -> None:
         super().__init__(f"{rows} training rows, {needed} are needed (train.min_rows)")
         self.rows = rows
         self.needed = needed
-        self.left_out = left_out
 
 
 class RefusedRows(LapwingError):
@@ -107,13 +106,11 @@ def train(
     Memory: 8 d bytes for each sampled row, a few times.
     """
     part = split(rows, settings)
+    check_enough(rows, settings)
     counts = _training_rows(rows, part)
     left_out = {name: sampled for name, (used, sampled) in counts.items() if used == 0}
-    _check_usable(rows)
     seen = describe(rows, part, detector, features)
     X = seen.X[part == TRAIN]
-    if len(X) < settings.min_rows:
-        raise TooFewRows(len(X), settings.min_rows, len(left_out))
     _check_varied(X[:, FIRST_METRIC:] if detector.sees_values else X)
     estimator, member = _fitted(detector, X, settings, seen.entities, watch)
     trained_scores = member.score(X)
@@ -140,6 +137,17 @@ def train(
         facts["reconstruction"] = estimator
     canary = X[_canary_rows(trained_scores)].copy()
     return Trained(model, estimator, rows, part, scores, left_out, facts, canary)
+
+
+def check_enough(rows: Rows, settings: TrainSettings) -> None:
+    """Check that there are enough training rows.
+
+    raises : TooFewRows; RefusedRows where none is usable
+    """
+    _check_usable(rows)
+    count = int((split(rows, settings) == TRAIN).sum())
+    if count < settings.min_rows:
+        raise TooFewRows(count, settings.min_rows)
 
 
 @dataclass(frozen=True, slots=True)

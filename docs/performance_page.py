@@ -49,6 +49,9 @@ def _number(row: dict[str, Any], name: str, text: str = "{:.2f}") -> str:
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "id": lambda row: f"`{row['id']}`",
     "value": lambda row: _value(row["value"], row["unit"]),
+    "seconds": lambda row: _number(row, "seconds", "{:,.0f} s"),
+    "peak memory": lambda row: _number(row, "peak_mib", "{:,.0f} MiB"),
+    "entities read": lambda row: _number(row, "share", "{:.0%}"),
     "CPU": lambda row: _number(row, "cpu_us_per_event", "{:.1f} us/event"),
     "p50": lambda row: _number(row, "p50", "{:.2f} ms"),
     "CPU time": lambda row: _number(row, "cpu_s", "{:.2f} s"),

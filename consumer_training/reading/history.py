@@ -6,38 +6,34 @@ Invariant: the result depends on the partitions' logs, the labels and the settin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from consumer_training.reading.reservoir import (
-    ALARMED,
-    LABELLED,
-    USABLE,
-    Chosen,
-    Reservoir,
-    salt_of,
-)
+from consumer_training.reading.checkpoint_file import CheckpointRefused, Saved
+from consumer_training.reading.entity_share import EntityShare
+from consumer_training.reading.partition import MAX_EPISODES, Partition, Seen
+from consumer_training.reading.reservoir import BANDS, Chosen, Reservoir, salt_of
 from shared.batch import Batch
-from shared.columns import Columns
-from shared.directory import Directory
-from shared.events import Anomaly, Detector, Kind, Phase, Reason
+from shared.events import STATE_VERSION, Detector
 from shared.features.vectors import FEATURES
-from shared.labels import Windows, find
+from shared.labels import Windows
+from shared.operations.workers import Workers
 from shared.ports import Decoder
 from shared.scoring.configuration import Configuration
-from shared.scoring.scorer import Outcome, Rules, Scorer
+from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
 from shared.settings import Settings
-from shared.wording import iso
 
 MAX_SERIES = 10_000
 """Metrics of entities that are folded at once; of more, a part of the entities is read."""
 
-MAX_EPISODES = 200
-"""Episodes that are listed; all are counted."""
+_ALONE = Workers(1, "fold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,56 +65,6 @@ class Rows:
         return len(self.time_ms)
 
 
-@dataclass(slots=True)
-class _Partition:
-    scorer: Scorer
-    first_offset: int
-    next_offset: int
-    accepted: int = 0
-    series: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
-    known: int = 0
-    metrics: list[str] = field(default_factory=list)
-    numbers: dict[str, int] = field(default_factory=dict)
-    episodes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    episode_count: int = 0
-
-
-class _Part:
-    """A decoder that reads a part of the entities, chosen by seed."""
-
-    def __init__(self, decoder: Decoder, seed: int, halvings: int) -> None:
-        self._decoder = decoder
-        self._seed = seed
-        self._halvings = halvings
-        self._chosen: dict[str, bool] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._decoder, name)
-
-    def decode(self, batch: Batch, entities: Directory, metrics: list[str]) -> Columns:
-        columns = self._decoder.decode(batch, entities, metrics)
-        if self._halvings == 0 or not len(columns):
-            return columns
-        present, owner = np.unique(columns.entity, return_inverse=True)
-        names = [entities.name(int(index)) for index in present]
-        keep = np.array([self._is_chosen(name) for name in names])[owner]
-        layout = columns.layout
-        return replace(
-            columns,
-            accepted=columns.accepted[keep],
-            entity=columns.entity[keep],
-            time_ms=columns.time_ms[keep],
-            values=np.ascontiguousarray(columns.values[keep]),
-            layout=None if layout is None else layout[keep],
-        )
-
-    def _is_chosen(self, name: str) -> bool:
-        if name not in self._chosen:
-            self._chosen[name] = salt_of(name, self._seed) % (1 << self._halvings) == 0
-        return self._chosen[name]
-
-
 class History:
     """Folds the batches of all partitions as a predictor does, and samples their rows.
 
@@ -136,11 +82,13 @@ class History:
         self.halvings = halvings
         configuration = Configuration.from_settings(settings)
         self._rules = Rules(replace(configuration, detector=Detector.ENSEMBLE))
-        self._part: Any = _Part(decoder, settings.train.seed, halvings)
+        self._share: Any = EntityShare(decoder, settings.train.seed, halvings)
         self._reservoir = Reservoir(settings.train.seed)
+        self._kept_per_series = 0
+        self._schemas: tuple[str, ...] = ()
         self._salts: list[int] = []
         self._columns: dict[str, int] = {}
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[int, Partition] = {}
 
     @property
     def share(self) -> float:
@@ -149,8 +97,9 @@ class History:
 
     @property
     def is_overfull(self) -> bool:
-        """Whether the entities have more metrics than are folded at once."""
-        return sum(partition.series for partition in self._partitions.values()) > MAX_SERIES
+        """Whether the entities have more metrics than are folded at once, or than are sampled."""
+        series = sum(partition.series for partition in self._partitions.values())
+        return series > MAX_SERIES or self._reservoir.is_overfull
 
     def halved(self) -> History:
         """Return an empty history that reads half of these entities."""
@@ -161,27 +110,33 @@ class History:
 
         raises : TransportError, SchemaNotAllowed
         """
-        if not len(batch):
-            return
-        self.decoder.prepare(batch)
-        first = int(batch.offsets[0])
-        if batch.partition not in self._partitions:
-            scorer = Scorer(PartitionState(first), self._rules, features=True)
-            self._partitions[batch.partition] = _Partition(scorer, first, first)
+        self.add_all([batch], _ALONE)
+
+    def add_all(self, batches: Sequence[Batch], workers: Workers) -> None:
+        """Decode and fold batches of different partitions at the same time; sample their rows.
+
+        batches : at most one of a partition
+        raises  : TransportError, SchemaNotAllowed
+        """
+        filled = [batch for batch in batches if len(batch)]
+        for batch in filled:
+            self.decoder.prepare(batch)
+            if batch.partition not in self._partitions:
+                self._new(batch.partition, int(batch.offsets[0]))
+        with workers.begun(self._fold, filled) as results:
+            for number, found in results:
+                for seen in found:
+                    self._sample(number, seen)
+
+    def _new(self, number: int, first: int) -> Partition:
+        scorer = Scorer(PartitionState(first), self._rules, features=True)
+        self._partitions[number] = Partition(scorer, first, first)
+        return self._partitions[number]
+
+    def _fold(self, batch: Batch) -> tuple[int, list[Seen]]:
         partition = self._partitions[batch.partition]
-        outcome = partition.scorer.process(batch, self._part)
-        partition.next_offset = int(batch.offsets[-1]) + 1
-        partition.accepted += len(outcome.columns)
-        state = partition.scorer.state
-        partition.series = max(partition.series, state.slots_used)
-        for reason, count in zip(
-            *np.unique(outcome.columns.reasons, return_counts=True), strict=True
-        ):
-            code = Reason(reason).code
-            partition.rejected[code] = partition.rejected.get(code, 0) + int(count)
-        for anomaly in outcome.anomalies:
-            _note(partition, anomaly)
-        self._sample(partition, outcome, batch.partition)
+        found = partition.read(batch, self._share, self.labels, MAX_SERIES)
+        return batch.partition, list(found)
 
     def __len__(self) -> int:
         return sum(partition.accepted for partition in self._partitions.values())
@@ -220,7 +175,7 @@ class History:
             "entities": len({name for p in self._partitions.values() for name in p.numbers}),
             "rows_read": len(self),
             "rows_known": sum(partition.known for partition in self._partitions.values()),
-            "rows_kept_per_series": self._reservoir.rows,
+            "rows_kept_per_series": self._kept_per_series or self._reservoir.rows,
             "episodes": sum(partition.episode_count for partition in self._partitions.values()),
             "left_out_episodes": episodes[:MAX_EPISODES],
         }
@@ -237,109 +192,145 @@ class History:
             for number, partition in ordered
             for name, series in partition.numbers.items()
         )
-        kept = [self._reservoir.kept(series) for _, _, series in numbers]
-        sizes = [len(part["time_ms"]) for part in kept]
-        joined = {
-            name: np.concatenate([part[name] for part in kept])
-            for name in ("time_ms", "values", "features", "bands", "use")
-            if kept
-        }
-        if not kept:
-            joined = {
-                "time_ms": np.empty(0, np.int64),
-                "values": np.empty((0, 0)),
-                "features": np.empty((0, FEATURES)),
-                "bands": np.empty((0, 0, 3)),
-                "use": np.empty(0, np.uint8),
-            }
-        return Rows(
+        sizes = [self._reservoir.kept_rows(series) for _, _, series in numbers]
+        bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        count, width = int(bounds[-1]), len(columns)
+        rows = Rows(
             tuple((name, number) for name, number, _ in numbers),
-            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            bounds,
             metrics,
-            joined["time_ms"],
-            joined["values"][:, columns],
-            joined["features"].astype(np.float64),
-            joined["bands"][:, columns].astype(np.float64),
-            joined["use"],
+            np.empty(count, np.int64),
+            np.empty((count, width)),
+            np.empty((count, FEATURES)),
+            np.empty((count, width, BANDS)),
+            np.empty(count, np.uint8),
         )
+        for (_, _, series), low, high in zip(numbers, bounds, bounds[1:], strict=False):
+            kept = self._reservoir.kept(series)
+            for name in ("time_ms", "features", "use"):
+                getattr(rows, name)[low:high] = kept[name]
+            for name in ("values", "bands"):
+                getattr(rows, name)[low:high] = kept[name][:, columns]
+        return rows
 
-    def _sample(self, partition: _Partition, outcome: Outcome, number: int) -> None:
-        """Offer the rows that a trained model would know to the reservoir."""
-        known = np.flatnonzero(outcome.trained.known)
-        if not len(known):
-            return
-        partition.known += len(known)
-        state = partition.scorer.state
-        targets = self._targets(partition, state.metrics)
-        present, owner = np.unique(outcome.columns.entity[known], return_inverse=True)
-        names = [state.entities.name(int(index)) for index in present]
-        series = np.array([self._series(partition, name, number) for name in names])[owner]
+    @property
+    def position(self) -> dict[int, int]:
+        """Return the offset at which each partition continues."""
+        return {number: one.next_offset for number, one in self._partitions.items()}
+
+    def schema_sha256(self) -> list[str]:
+        """Return the SHA-256 of each schema that was read, sorted."""
+        return sorted({*self._schemas, *self.decoder.schema_sha256()})
+
+    def origin(self, topic: str) -> dict[str, Any]:
+        """Return what a checkpoint depends on, by name.
+
+        topic : what tells the topic from others of its name
+        """
+        settings = self.settings.model_dump(mode="json")
+        found = {
+            f"{section}.{name}": value
+            for section in ("input", "features", "detection", "quality")
+            for name, value in settings[section].items()
+        }
+        labels = repr(sorted((self.labels or {}).items())).encode()
+        return found | {
+            "topics.input": self.settings.topics.input,
+            "train.seed": self.settings.train.seed,
+            "predict.max_entities": self.settings.predict.max_entities,
+            "the topic's identity": topic,
+            "the digest of --labels": hashlib.sha256(labels).hexdigest() if self.labels else None,
+            "the state version": STATE_VERSION,
+            "the version of lapwing": version("lapwing"),
+        }
+
+    def saved(self, topic: str, end: Mapping[int, int]) -> Saved:
+        """Return all that ``resumed`` needs, without copying the state of the fold."""
+        arrays = {f"sample/{name}": array for name, array in self._reservoir.saved().items()}
+        for number, partition in self._partitions.items():
+            state = partition.scorer.state.to_arrays()
+            arrays |= {f"{number}/{name}": array for name, array in state.items()}
+        facts = {
+            "halvings": self.halvings,
+            "rows": self._reservoir.rows,
+            "columns": list(self._columns),
+            "schemas": self.schema_sha256(),
+            "partitions": {str(n): one.facts() for n, one in self._partitions.items()},
+        }
+        return Saved(self.origin(topic), end, facts, arrays)
+
+    def resumed(self, saved: Saved) -> History:
+        """Return a history that continues from a checkpoint, which loses its arrays.
+
+        raises : CheckpointRefused where its parts do not fit together
+        """
+        facts = saved.facts
+        try:
+            found = History(self.decoder, self.settings, self.labels, int(facts["halvings"]))
+            found._columns = {name: number for number, name in enumerate(facts["columns"])}
+            found._schemas = tuple(facts["schemas"])
+            salts: dict[int, int] = {}
+            for text, kept in facts["partitions"].items():
+                number = int(text)
+                partition = found._new(number, int(kept["first_offset"]))
+                partition.resume(kept, _taken(saved.arrays, f"{number}/"))
+                salts |= {k: salt_of(name, number) for name, k in partition.numbers.items()}
+            found._salts = [salts[number] for number in range(len(salts))]
+            sample = _taken(saved.arrays, "sample/")
+            found._reservoir.resume(facts["rows"], np.array(found._salts, np.uint64), sample)
+            if found._reservoir.metrics != len(found._columns):
+                raise ValueError("the sample has other metrics than the partitions")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointRefused(
+                f"the checkpoint's parts do not fit together: {error}"
+            ) from error
+        return found
+
+    def release(self) -> None:
+        """Free the memory of fold and sample: no more is read, and ``rows`` has been called."""
+        for partition in self._partitions.values():
+            partition.scorer.state = PartitionState(partition.next_offset)
+        self._kept_per_series = self._reservoir.rows
+        self._reservoir = Reservoir(self.settings.train.seed)
+
+    def _sample(self, number: int, seen: Seen) -> None:
+        """Offer rows to the reservoir."""
+        partition = self._partitions[number]
+        targets = [
+            self._columns.setdefault(name, len(self._columns))
+            for name in partition.metrics[: seen.values.shape[1]]
+        ]
+        series = np.array([self._series(partition, name, number) for name in seen.names])
+        series = series[seen.owner]
         self._reservoir.reserve(np.array(self._salts, np.uint64), len(self._columns))
-        use = np.where(outcome.verdicts.episode_id[known] == "", USABLE, ALARMED).astype(np.uint8)
-        if self.labels:
-            self._mark_labelled(use, names, owner, outcome.columns.time_ms[known])
-        values = np.full((len(known), len(self._columns)), np.nan)
-        bands = np.full((*values.shape, 3), np.nan)
-        width = outcome.columns.values.shape[1]
-        values[:, targets[:width]] = outcome.columns.values[known]
-        for place, name in enumerate(("expected", "lower", "upper")):
-            bands[:, targets[:width], place] = getattr(outcome.verdicts, name)[known]
+        if self._reservoir.is_overfull:
+            return
+        values, bands = seen.values, seen.bands
+        if targets != list(range(len(self._columns))):
+            values = np.full((len(series), len(self._columns)), np.nan)
+            bands = np.full((*values.shape, BANDS), np.nan)
+            values[:, targets], bands[:, targets] = seen.values, seen.bands
         order = np.argsort(series, kind="stable")
         self._reservoir.add(
             Chosen(
                 series[order],
-                outcome.columns.time_ms[known][order],
+                seen.time_ms[order],
                 values[order],
-                outcome.trained.features[known][order],
+                seen.features[order],
                 bands[order],
-                use[order],
+                seen.use[order],
             )
         )
 
-    def _targets(self, partition: _Partition, metrics: list[str]) -> list[int]:
-        """Return the reservoir's column of each metric of a partition."""
-        for name in metrics:
-            if name not in partition.metrics:
-                partition.metrics.append(name)
-            self._columns.setdefault(name, len(self._columns))
-        return [self._columns[name] for name in metrics]
-
-    def _series(self, partition: _Partition, name: str, number: int) -> int:
+    def _series(self, partition: Partition, name: str, number: int) -> int:
         """Return the number of a series, which gets one if it has none."""
         if name not in partition.numbers:
             partition.numbers[name] = len(self._salts)
             self._salts.append(salt_of(name, number))
         return partition.numbers[name]
 
-    def _mark_labelled(
-        self,
-        use: npt.NDArray[np.uint8],
-        names: list[str],
-        owner: npt.NDArray[np.int64],
-        time_ms: npt.NDArray[np.int64],
-    ) -> None:
-        for number, name in enumerate(names):
-            for window in find(self.labels or {}, name) or ():
-                inside = (time_ms >= window.start_ms) & (time_ms <= window.end_ms)
-                use[inside & (owner == number)] = LABELLED
 
-
-def _note(partition: _Partition, anomaly: Anomaly) -> None:
-    """Keep the start and end of an episode; the first of a partition are listed."""
-    if anomaly.episode_id is None or anomaly.kind not in (Kind.ANOMALY, Kind.EPISODE_CLOSED):
-        return
-    episode = partition.episodes.get(anomaly.episode_id)
-    if anomaly.kind is Kind.EPISODE_CLOSED:
-        if episode is not None and anomaly.event_time is not None:
-            episode["end"] = iso(anomaly.event_time)
-        return
-    if episode is not None:
-        return
-    partition.episode_count += anomaly.phase is Phase.OPEN
-    if len(partition.episodes) < MAX_EPISODES and anomaly.episode_start is not None:
-        partition.episodes[anomaly.episode_id] = {
-            "entity": anomaly.entity,
-            "metric": anomaly.metric,
-            "start": iso(anomaly.episode_start),
-            "end": None,
-        }
+def _taken(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Remove the arrays whose names begin so, and return them: their memory is soon free."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays.pop(name) for name in names}

@@ -7,6 +7,7 @@ Invariant: what is kept follows from the rows and the seed alone, whatever the b
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +16,14 @@ import numpy.typing as npt
 from shared.features.vectors import FEATURES
 from shared.kernels.units import MINUTE_MS
 
-BUDGET_BYTES = 128 << 20
+BUDGET_BYTES = 64 << 20
 """Memory of all samples; with more series, each has fewer rows."""
 
 MOST_ROWS, LEAST_ROWS = 1 << 15, 1 << 5
 """Rows kept of a series; a power of two."""
+
+_RESTACKED = 1 << 17
+"""Rows that are copied at once when strata become longer."""
 
 BANDS = 3
 """Expected value, lower and upper end of the usual range."""
@@ -76,6 +80,15 @@ class Reservoir:
         """Bytes of all arrays, used or not."""
         return sum(array.nbytes for array in self._arrays.values())
 
+    @property
+    def is_overfull(self) -> bool:
+        """Whether even the fewest rows of each of several series exceed the budget.
+
+        It happens where hundreds of series have different metrics: each row has all of them.
+        """
+        least = LEAST_ROWS * self.count * _row_bytes(self.metrics)
+        return self.count > 1 and least > self.budget_bytes
+
     def reserve(self, salts: npt.NDArray[np.uint64], metrics: int) -> None:
         """Make room for the series with these salts, old ones first, and this many metrics."""
         if len(salts) == self.count and metrics == self.metrics:
@@ -85,6 +98,8 @@ class Reservoir:
         self.first_ms = np.concatenate([self.first_ms, np.full(fresh, EMPTY, np.int64)])
         self.salt = salts
         self.count, self.metrics = len(salts), metrics
+        if self.is_overfull:  # nothing is added any more; room for it might be tens of GB
+            return
         rows = self.rows
         while rows > LEAST_ROWS and rows * self.count * _row_bytes(metrics) > self.budget_bytes:
             rows //= 2
@@ -122,73 +137,108 @@ class Reservoir:
         names = ("time_ms", "values", "features", "bands", "use")
         return {name: self._arrays[name][series, there] for name in names}
 
+    def saved(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what is kept as arrays, with the number of its series."""
+        series, column = np.nonzero(self._arrays["stratum"] != EMPTY)
+        kept = {name: array[series, column] for name, array in self._arrays.items()}
+        return kept | {
+            "series": series.astype(np.int64),
+            "width_ms": self.width_ms,
+            "first_ms": self.first_ms,
+        }
+
+    def resume(self, rows: int, salts: npt.NDArray[np.uint64], saved: dict[str, Any]) -> None:
+        """Continue from ``saved``; the reservoir is empty before.
+
+        rows   : that were kept of a series
+        salts  : of the series in their order
+        raises : ValueError, KeyError where the arrays do not fit together
+        """
+        series, stratum = saved["series"], saved["stratum"]
+        count, metrics = len(salts), saved["values"].shape[1]
+        if rows & (rows - 1) or not LEAST_ROWS <= rows <= MOST_ROWS:
+            raise ValueError(f"{rows} rows of a series are no power of two")
+        if len(saved["width_ms"]) != count or len(saved["first_ms"]) != count:
+            raise ValueError(f"the sample is of other than {count} series")
+        if len(series) and (series.min() < 0 or series.max() >= count):
+            raise ValueError("the sample has rows of unknown series")
+        if count and saved["width_ms"].min() < MINUTE_MS:
+            raise ValueError("a stratum is shorter than a minute")
+        self.rows, self.count, self.metrics, self.salt = rows, count, metrics, salts
+        self.width_ms, self.first_ms = saved["width_ms"], saved["first_ms"]
+        self._allocate(count, metrics)
+        for name, (dtype, shape) in _shapes(metrics).items():
+            if saved[name].dtype != dtype or saved[name].shape != (len(series), *shape):
+                raise ValueError(f"{name} of the sample is {saved[name].dtype} {saved[name].shape}")
+            self._arrays[name][series, stratum % rows] = saved[name]
+
+    def kept_rows(self, series: int) -> int:
+        """Return how many rows of a series are kept."""
+        return int(np.count_nonzero(self._arrays["stratum"][series] != EMPTY))
+
     def _widen(self, chosen: Chosen) -> None:
         """Make strata longer where a series no longer fits."""
         starts = np.flatnonzero(np.diff(chosen.series, prepend=-1))
-        new = self.first_ms[chosen.series[starts]] == EMPTY
-        self.first_ms[chosen.series[starts[new]]] = chosen.time_ms[starts[new]]
-        ends = np.append(starts[1:], len(chosen.series)) - 1
-        for series, last_ms in zip(
-            chosen.series[ends].tolist(), chosen.time_ms[ends].tolist(), strict=True
-        ):
-            first_ms, width_ms = int(self.first_ms[series]), int(self.width_ms[series])
-            width_ms = _width_for(first_ms, last_ms, width_ms, self.rows)
-            if width_ms != self.width_ms[series]:
-                self.width_ms[series] = width_ms
-                self._restack(series)
+        series = chosen.series[starts]
+        is_new = self.first_ms[series] == EMPTY
+        self.first_ms[series[is_new]] = chosen.time_ms[starts[is_new]]
+        last_ms = chosen.time_ms[np.append(starts[1:], len(chosen.series)) - 1]
+        before = self.width_ms[series]
+        after = _widths(self.first_ms[series], last_ms, before, self.rows)
+        self.width_ms[series] = after
+        self._restack(series[after != before])
 
-    def _restack(self, series: int) -> None:
-        """Move a series' rows to the strata of its present width; the highest priority stays."""
-        own = {name: array[series] for name, array in self._arrays.items()}
-        there = np.flatnonzero(own["stratum"] != EMPTY)
-        stratum = own["time_ms"][there] // self.width_ms[series]
-        order = np.lexsort((own["priority"][there], stratum))
-        is_last = np.append(np.diff(stratum[order]) != 0, True)[: len(order)]
-        best = there[order[is_last]]
-        kept = {name: array[best].copy() for name, array in own.items()}
-        kept["stratum"] = stratum[order[is_last]]
-        own["stratum"][:] = EMPTY
-        own["priority"][:] = 0
-        for name, array in kept.items():
-            own[name][kept["stratum"] % self.rows] = array
+    def _restack(self, series: npt.NDArray[np.int64]) -> None:
+        """Move rows to the strata of their series' present widths."""
+        block = max(_RESTACKED // self.rows, 1)
+        for low in range(0, len(series), block):
+            own = series[low : low + block]
+            row, column, stratum = self._best(self._arrays, own)
+            held = {name: array[own[row], column] for name, array in self._arrays.items()}
+            self._arrays["stratum"][own] = EMPTY
+            self._arrays["priority"][own] = 0
+            at = (own[row], stratum % self.rows)
+            for name, rows in held.items():
+                self._arrays[name][at] = rows
+            self._arrays["stratum"][at] = stratum
 
     def _shrink(self, rows: int) -> None:
         """Keep fewer rows of each series from now on."""
         old, self.rows = self._arrays, rows
+        had = min(len(old["stratum"]), len(self.width_ms))
+        last_ms = old["time_ms"].max(axis=1, where=old["stratum"] != EMPTY, initial=EMPTY)[:had]
+        self.width_ms[:had] = _widths(self.first_ms[:had], last_ms, self.width_ms[:had], rows)
+        row, column, stratum = self._best(old, np.arange(had))
+        at = (row, stratum % rows)
+        room, metrics = len(old["stratum"]), old["values"].shape[2]
         self._arrays = {}
-        had = len(old["stratum"])
-        self._allocate(had, old["values"].shape[2])
-        for series in range(had):
-            there = np.flatnonzero(old["stratum"][series] != EMPTY)
-            if not len(there):
-                continue
-            time_ms = old["time_ms"][series, there]
-            width_ms = int(self.width_ms[series])
-            last_ms = int(time_ms.max())
-            width_ms = _width_for(int(self.first_ms[series]), last_ms, width_ms, rows)
-            self.width_ms[series] = width_ms
-            stratum = time_ms // width_ms
-            order = np.lexsort((old["priority"][series, there], stratum))
-            best = order[np.append(np.diff(stratum[order]) != 0, True)]
-            at = stratum[best] % rows
-            for name, array in self._arrays.items():
-                array[series, at] = old[name][series, there[best]]
-            self._arrays["stratum"][series, at] = stratum[best]
+        for name, (dtype, shape) in _shapes(metrics).items():
+            array = np.zeros((room, rows, *shape), dtype)
+            array[at] = old.pop(name)[row, column]
+            self._arrays[name] = array
+        self._arrays["stratum"][at] = stratum
+
+    def _best(
+        self, arrays: Mapping[str, npt.NDArray[Any]], own: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Find the row of the highest priority in each stratum of the present widths.
+
+        own     : int64 (k,)  series
+        returns : int64 (m,) each: place in own, column in the arrays, stratum
+        """
+        row, column = np.nonzero(arrays["stratum"][own] != EMPTY)
+        stratum = arrays["time_ms"][own[row], column] // self.width_ms[own[row]]
+        order = np.lexsort((arrays["priority"][own[row], column], stratum, row))
+        row, column, stratum = row[order], column[order], stratum[order]
+        is_last = np.ones(len(row), np.bool_)
+        is_last[:-1] = (np.diff(row) != 0) | (np.diff(stratum) != 0)
+        return row[is_last], column[is_last], stratum[is_last]
 
     def _allocate(self, series: int, metrics: int) -> None:
         """Make the arrays this large and keep what is in them."""
         old = self._arrays
-        shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-            "stratum": (np.int64, ()),
-            "priority": (np.uint64, ()),
-            "time_ms": (np.int64, ()),
-            "use": (np.uint8, ()),
-            "features": (np.float32, (FEATURES,)),
-            "values": (np.float64, (metrics,)),
-            "bands": (np.float32, (metrics, BANDS)),
-        }
         room = 1 << max(series - 1, 0).bit_length() if series else 0
-        for name, (dtype, shape) in shapes.items():
+        for name, (dtype, shape) in _shapes(metrics).items():
             found = old.get(name)
             if found is not None and found.shape == (max(room, len(found)), self.rows, *shape):
                 continue
@@ -201,17 +251,37 @@ class Reservoir:
             self._arrays[name] = array
 
 
+def _shapes(metrics: int) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """Return dtype and shape of what is kept of a row."""
+    return {
+        "stratum": (np.int64, ()),
+        "priority": (np.uint64, ()),
+        "time_ms": (np.int64, ()),
+        "use": (np.uint8, ()),
+        "features": (np.float32, (FEATURES,)),
+        "values": (np.float64, (metrics,)),
+        "bands": (np.float32, (metrics, BANDS)),
+    }
+
+
 def salt_of(name: str, partition: int) -> int:
     """Return what tells a series apart in the hash of its rows."""
     text = f"{partition}|{name}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def _width_for(first_ms: int, last_ms: int, width_ms: int, rows: int) -> int:
-    """Return the least width of at least ``width_ms`` of which so many strata hold both times."""
-    while last_ms // width_ms - first_ms // width_ms >= rows:
-        width_ms *= 2
-    return width_ms
+def _widths(
+    first_ms: npt.NDArray[np.int64],
+    last_ms: npt.NDArray[np.int64],
+    width_ms: npt.NDArray[np.int64],
+    rows: int,
+) -> npt.NDArray[np.int64]:
+    """Return the least widths of at least ``width_ms`` of which so many strata hold both times."""
+    while True:
+        is_short = last_ms // width_ms - first_ms // width_ms >= rows
+        if not is_short.any():
+            return width_ms
+        width_ms = np.where(is_short, 2 * width_ms, width_ms)
 
 
 def _row_bytes(metrics: int) -> int:

@@ -34,6 +34,10 @@ class KafkaTopic:
         """Yield the records between two positions."""
         return self._reader.read(self.name, start, end)
 
+    def identity(self) -> str:
+        """Return what tells the topic from others of its name."""
+        return "/".join((self._admin.cluster_id(), self._admin.identity(self.name).topic_id))
+
     def close(self) -> None:
         """Close the connections to the broker."""
         self._reader.close()

@@ -19,6 +19,7 @@ from shared.columns import Columns
 from shared.ensemble.fold import Deviations, Interruption, Limits, Rows, limits_for, params_for
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
+from shared.ensemble.grouped import fold_grouped
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
 from shared.ensemble.kernels.metric.warm_up import READY_SAMPLES
 from shared.events import Anomaly, State
@@ -76,7 +77,8 @@ class Scorer:
     A state may come from a snapshot in the middle of the log: until ``use`` says what the log says,
     nothing of it is dropped.
 
-    features : whether an outcome has the features of its rows without a model, too
+    features : whether an outcome has the features of its rows without a model, too; as a training
+               needs them, which reads long batches: they are folded entity by entity
     """
 
     def __init__(self, state: PartitionState, rules: Rules, features: bool = False) -> None:
@@ -253,7 +255,8 @@ class Scorer:
         model = WITHOUT_MODEL if self._features else None
         if self.model is not None and seen is None:
             model = self.model.arrays
-        return fold_ensemble(
+        fold_rows = fold_grouped if self._features else fold_ensemble
+        return fold_rows(
             state.ensemble, rows, self._limits, self._knobs, self._zone, interruptions, model
         )
 

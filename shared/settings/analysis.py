@@ -311,6 +311,20 @@ class TrainSettings(Section):
         "autoencoder",
         description="reconstruction: an autoencoder, or principal components, its linear form",
     )
+    threads: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="partitions that training folds at the same time, each on a core of its own;"
+        " models are the same",
+    )
+    checkpoint_s: float = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="save how far training has read at this interval, in the models folder; after"
+        " a kill, the next training continues from there; 0 = never",
+    )
     min_rows: int = Field(500, ge=10, description="fewest training rows over all entities")
     window_days: Annotated[float | None, NoneAllowed] = Field(
         None, gt=0, description="train on the newest days of the input only; none = all"

@@ -126,6 +126,30 @@ def test_waits_trains_and_ends_on_sigterm(place: Place) -> None:
     assert (place.folder / "models" / str(sha256) / "report" / "report.json").is_file()
 
 
+def test_killed_trainer_continues_from_its_checkpoint(place: Place) -> None:
+    place.fill()
+    waiting = place.start(
+        "consumer_training", "--once", LAPWING_TRAIN__CHECKPOINT_S="0.001",
+        LAPWING_TRAIN__MIN_ROWS="1000000",
+    )  # fmt: skip
+    place.wait_for(waiting, lambda event: event["event"] == "waiting for data")
+    waiting.kill()
+    place.finish(waiting)
+    assert (place.folder / "models" / "training.checkpoint").is_file()
+    resumed = place.start("consumer_training", "--once")
+    output = place.finish(resumed)
+    assert resumed.returncode == 0, output
+    (read,) = [event for event in place.events(resumed) if event["event"] == "input read"]
+    assert (read["records"], read["events_read"]) == (0, HOSTS * DAYS * 288)
+    other = str(place.folder / "other")
+    whole = place.start("consumer_training", "--once", LAPWING_MODELS_DIR=other)
+    output = place.finish(whole)
+    assert whole.returncode == 0, output
+    published = artifacts.current(place.folder / "models")
+    assert published == artifacts.current(Path(other)) is not None
+    assert not (place.folder / "models" / "training.checkpoint").exists()
+
+
 def test_poison_in_the_input_is_counted_and_passed_over(place: Place) -> None:
     place.fill()
     publisher = Publisher(place.settings)

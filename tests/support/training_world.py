@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import schemas
-from consumer_training.service import Dependencies, Options, TrainingService
+from consumer_training.outside import Dependencies, Options
+from consumer_training.service import TrainingService
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_metric_events
@@ -44,6 +45,7 @@ class World:
         self.stopped = False
         self.reads: list[dict[int, int]] = []
         self.retained: Callable[[], set[str]] = set
+        self.name = "cluster/topic"
 
     def ends(self) -> Mapping[int, int]:
         if self.down:
@@ -69,6 +71,9 @@ class World:
                     offsets,
                     np.zeros(len(offsets), np.int64),
                 )
+
+    def identity(self) -> str:
+        return self.name
 
     def decoder(self) -> AvroDecoder:
         return AvroDecoder.of_schemas({1: schemas.text(schemas.METRIC_EVENT)}, self.settings.input)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from consumer_prediction.health.readiness import Readiness
-from consumer_training.service import Options
+from consumer_training.outside import Options
 from shared.errors import TransportError
 from shared.events import Detector
 from shared.operations.counters import OUTAGE_SECONDS

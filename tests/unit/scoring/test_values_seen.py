@@ -43,7 +43,7 @@ def outcome_of(
     )  # fmt: skip
     blank = Blob.join([b""] * count)
     batch = Batch("in", 0, blank, blank, np.arange(count), np.zeros(count, np.int64))
-    return scorer.process(batch, Prepared({(0, 0): columns}, names, METRICS))
+    return scorer.process(batch, Prepared(columns, names, METRICS))
 
 
 def days_of(host: int, days: int, factor: float = 1.0) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from consumer_training.fitting.reconstruction import Epoch
+from consumer_training.outside import Options
 from consumer_training.progress import ReadProgress, Watcher
 from consumer_training.reading.history import History
-from consumer_training.service import Options
 from shared.settings import Settings
 from tests.support.episodes import needs_speed
 from tests.support.training_world import World
@@ -36,7 +36,7 @@ def test_reading_is_shown_once_a_second_and_at_its_end() -> None:
         now_s[0] += 0.5
         progress.count(100)
     assert len(lines) == 5
-    assert lines[0] == "reading   20.0 %  200 records  200/s"
+    assert lines[0] == "reading   20.0 %  200 records  200/s  0:04 left"
     assert lines[-1].startswith("reading  100.0 %")
 
 

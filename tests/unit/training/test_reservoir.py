@@ -78,6 +78,21 @@ def test_more_series_have_fewer_rows_each() -> None:
     assert many.nbytes <= 2 * (1 << 20)
 
 
+def test_many_series_with_many_metrics_take_no_memory() -> None:
+    """Thousands of series that share no metric: a row of each would have the metrics of all."""
+    reservoir = Reservoir(0)
+    reservoir.reserve(np.arange(3_000, dtype=np.uint64), 3)
+    assert not reservoir.is_overfull
+    before = reservoir.nbytes
+    reservoir.reserve(np.arange(3_000, dtype=np.uint64), 9_000)
+    assert reservoir.is_overfull
+    assert reservoir.nbytes == before
+    one = Reservoir(0)
+    one.reserve(np.arange(1, dtype=np.uint64), 10_000)
+    assert not one.is_overfull
+    assert one.nbytes <= 2 * one.budget_bytes
+
+
 def test_usable_rows_are_preferred() -> None:
     use = filled(40_000).kept(0)["use"]
     assert (use == USABLE).all()

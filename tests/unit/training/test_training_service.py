@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 import schemas
 from consumer_training import service
+from consumer_training.outside import Options
 from consumer_training.reading import history
 from consumer_training.report import MAX_PICTURES
 from consumer_training.schedule import Schedule
-from consumer_training.service import Options
 from lapwing.backtest.feeds import open_labels
 from shared import artifacts
+from shared.batch import Batch
 from shared.decode.avro.fingerprints import fingerprint_of
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
@@ -118,15 +119,15 @@ def test_a_model_of_another_topic_is_not_replaced_without_a_word(
     )
 
 
-def test_same_input_same_artefact(tmp_path: Path) -> None:
+def test_same_input_same_artefact_with_any_number_of_threads(tmp_path: Path) -> None:
     published = []
-    for name in ("a", "b"):
-        world = World(tmp_path / name)
+    for name, threads in (("a", 1), ("b", 3)):
+        world = World(tmp_path / name, threads=threads)
         world.up_to = 150
         world.time_s += 12_345.0 * len(published)
         world.service().run()
         published.append(artifacts.current(tmp_path / name))
-    assert published[0] == published[1]
+    assert published[0] == published[1] is not None
 
 
 def test_waits_and_says_how_many_rows_are_missing(
@@ -264,6 +265,24 @@ def test_failed_run_is_logged_and_the_next_one_comes(
         log["because"] for log in events(logged, "training failed, keeping the last model")
     ] == ["the topic has gone"]
     assert [log["rows"] for log in events(logged, "model trained")] == [183, 273]
+
+
+def test_a_topic_that_is_deleted_while_it_is_read_keeps_the_last_model(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.up_to = 150
+    world.service().run()
+    before = artifacts.current(tmp_path)
+
+    class Deleted(World):
+        def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
+            yield next(iter(super().read(start, end)))
+            raise TopicMismatch("there is no topic metrics")
+
+    world = Deleted(tmp_path)
+    world.up_to = 200
+    with pytest.raises(TopicMismatch, match="there is no topic metrics"):
+        world.service().run()
+    assert artifacts.current(tmp_path) == before is not None
 
 
 def test_failure_of_the_first_run_is_raised(tmp_path: Path) -> None:

@@ -155,9 +155,9 @@ install: ## everything into .venv, for work on the code
 # The larger set is resolved once; the others are parts of it.
 .PHONY: lock
 lock: $(DEV) ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
-	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --group build --group test --group dev \
+	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --extra route --group build --group test --group dev \
 	  --output-file requirements/dev.txt $(ARGS)
-	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --constraint requirements/dev.txt --output-file requirements/full.txt
+	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --extra route --constraint requirements/dev.txt --output-file requirements/full.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/core.txt
 	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 	@$(LOCK) --group browser --constraint requirements/dev.txt --output-file requirements/browser.txt

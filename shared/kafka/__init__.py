@@ -16,7 +16,7 @@ from shared.kafka.admin import (
 )
 from shared.kafka.client import client_config, translate
 from shared.kafka.engine import engine_name
-from shared.kafka.outbox import input_limit_bytes
+from shared.kafka.outbox import input_limit_bytes, source_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader
 from shared.kafka.sink import AtLeastOnceSink, TransactionalSink
@@ -37,6 +37,7 @@ __all__ = [
     "client_config",
     "engine_name",
     "input_limit_bytes",
+    "source_limit_bytes",
     "topic_bounds",
     "topic_specs",
     "translate",

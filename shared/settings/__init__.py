@@ -18,6 +18,7 @@ from shared.settings.analysis import (
 )
 from shared.settings.loading import Settings, load_settings
 from shared.settings.names import ENV_PREFIX, RENAMED, variable_of
+from shared.settings.routing import RouteSettings
 from shared.settings.section import Section
 from shared.settings.transport import (
     DashboardSettings,
@@ -44,6 +45,7 @@ __all__ = [
     "ProduceSettings",
     "QualitySettings",
     "RegistrySettings",
+    "RouteSettings",
     "Section",
     "Settings",
     "SilenceSettings",

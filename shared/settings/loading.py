@@ -33,6 +33,7 @@ from shared.settings.analysis import (
     TrainSettings,
 )
 from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, did_you_mean, variable_of
+from shared.settings.routing import RouteSettings
 from shared.settings.transport import (
     DashboardSettings,
     PredictSettings,
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     produce: ProduceSettings = ProduceSettings()
     incidents: IncidentSettings = IncidentSettings()
     notify: NotifySettings = NotifySettings()
+    route: RouteSettings = RouteSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     dashboard: DashboardSettings = DashboardSettings()
 

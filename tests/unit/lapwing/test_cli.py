@@ -42,6 +42,7 @@ COMMANDS = {
     "inspect",
     "incidents",
     "notify",
+    "route",
 }
 HEAVY = (
     "numpy",

@@ -18,6 +18,7 @@ from tests.faults import (
     rows_load,
     rows_models,
     rows_processes,
+    rows_route,
     rows_services,
     rows_soak,
 )
@@ -35,6 +36,7 @@ MODULES = (
     rows_cluster,
     rows_guards,
     rows_incidents,
+    rows_route,
     rows_soak,
 )
 """Imported for the rows that they enter, which are carried out in this order."""

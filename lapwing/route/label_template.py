@@ -9,10 +9,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from lapwing.route.rows import shown
 from shared.errors import ConfigError
 
 NAME = "__name__"
 """The label that is the name of the measurement or metric."""
+
+MOST_SHOWN = 12
+"""Labels that a message lists."""
 
 _TOKEN = re.compile(r"\{([^{}\[\]]+)\}|([\[\]])|([^{}\[\]]+)")
 
@@ -76,7 +80,10 @@ class LabelTemplate:
             for label in required
             if label != NAME and (not isinstance(labels.get(label), str) or not labels.get(label))
         ]
-        found = ", ".join(sorted(label for label in labels if isinstance(label, str))) or "none"
+        names = sorted(label for label in labels if isinstance(label, str))
+        found = ", ".join(map(shown, names[:MOST_SHOWN])) or "none"
+        if len(names) > MOST_SHOWN:
+            found += f" and {len(names) - MOST_SHOWN} more"
         wanted = absent[0] if absent else NAME
         return f"label {wanted} is missing (labels: {found}); {self.setting} is {self.text}"
 

@@ -360,7 +360,7 @@ def valid_name(text: str) -> bytes | None:
 
 def _metric(base: str, field_: str) -> str:
     """Return the name of a metric: cpu and usage_idle give cpu_usage_idle."""
-    return f"{base}_{field_}" if field_ else base
+    return f"{base}_{field_}" if base and field_ else base or field_
 
 
 def _not_finite(values: Sequence[float | None]) -> Refusal:

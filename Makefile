@@ -115,6 +115,7 @@ bench: install ## speed and memory: kernels against scikit-learn, the services o
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.parts
 	@$(BIN)/python -m benchmarks.threads
+	@$(BIN)/python -m benchmarks.codec
 	@$(BIN)/python -m benchmarks.services $(ARGS)
 	@$(BIN)/python -m benchmarks.throughput
 

@@ -111,11 +111,14 @@ _NO_FIELDS: Fields = {}
 
 def _number(point: Any) -> float | None:
     """Return a number's value; None where the point has none."""
-    kind = point.WhichOneof("value")
-    if kind == "as_double":
-        value: float = point.as_double
-        return value if value == value and not point.flags & NO_VALUE else None
-    return None if kind is None or point.flags & NO_VALUE else point.as_int
+    value: float = point.as_double
+    if not value:  # an integer, a zero, or no value: the slower question is rarely needed
+        kind = point.WhichOneof("value")
+        if kind is None:
+            return None
+        if kind == "as_int":
+            value = point.as_int
+    return None if value != value or point.flags & NO_VALUE else value
 
 
 def _labels(attributes: Any) -> dict[str, str]:

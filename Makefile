@@ -119,6 +119,7 @@ bench: install ## speed and memory: kernels and other systems, the services on a
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.parts
 	@$(BIN)/python -m benchmarks.threads
+	@$(BIN)/python -m benchmarks.codec
 	@$(BIN)/python -m benchmarks.services $(ARGS)
 	@$(BIN)/python -m benchmarks.throughput
 	@$(BIN)/python -m benchmarks.avro_codec
@@ -165,9 +166,10 @@ install: ## everything into .venv, for work on the code
 # The larger set is resolved once; the others are parts of it.
 .PHONY: lock
 lock: $(DEV) ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
-	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --extra notify --group build --group test --group dev \
-	  --output-file requirements/dev.txt $(ARGS)
-	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --extra notify --constraint requirements/dev.txt --output-file requirements/full.txt
+	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --extra notify --extra route --group build --group test \
+	  --group dev --output-file requirements/dev.txt $(ARGS)
+	@$(LOCK) pyproject.toml --extra train --extra dashboard --extra export --extra notify --extra route \
+	  --constraint requirements/dev.txt --output-file requirements/full.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/core.txt
 	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 	@$(LOCK) --group browser --constraint requirements/dev.txt --output-file requirements/browser.txt

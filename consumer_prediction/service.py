@@ -50,6 +50,9 @@ from shared.snapshots import SnapshotFolder, SnapshotWriter
 
 log = structlog.get_logger()
 
+_OF_OTHERS = ("topics.incidents", "topics.unsent", "route.dead_letters")
+"""Settings of topics that only other services need."""
+
 CHECK_TIMEOUT_S = 2.0
 """Timeout of a topic check; short, because partitions may be waiting for it."""
 
@@ -278,7 +281,7 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     """
     specs = topic_specs(settings)
     for spec in specs[1:]:
-        if spec.setting not in ("topics.incidents", "topics.unsent"):  # of other services
+        if spec.setting not in _OF_OTHERS:
             admin.partitions(spec.name)
     admin.partitions(settings.topics.input)
     found = admin.identity(settings.topics.input)

@@ -28,6 +28,7 @@ from lapwing.commands.inspect import inspect
 from lapwing.commands.options import Json, example
 from lapwing.dlq.commands import dlq_app
 from lapwing.notify.__main__ import notify
+from lapwing.route.__main__ import route
 from producer.__main__ import produce
 from shared.errors import ConfigError, LapwingError
 from shared.operations.entry import Overrides, SettingsFile
@@ -129,6 +130,7 @@ for command, line in (
     (train, "lapwing train --once"),
     (predict, "lapwing predict --slot 1"),
     (notify, "lapwing notify --config alerts.toml"),
+    (route, "lapwing route --source telegraf.raw --dry-run"),
     (dashboard, "lapwing dashboard --port 8000"),
     (demo, "lapwing demo --once --fleet 20"),
     (backtest, "lapwing backtest --fleet 20 --compare threshold=1.5"),

@@ -44,7 +44,9 @@ def dead_letters(
     for row, reason in zip(rejected.tolist(), map(Reason, reasons.tolist()), strict=True):
         value = batch.values[row]
         message = message_of(batch, row, reason, decoder)
-        headers[len(values)] = _headers(batch, row, reason, message, stage, value, max_value_bytes)
+        headers[len(values)] = letter_headers(
+            batch, row, reason.code, message, stage, max_value_bytes
+        )
         values.append(value[:max_value_bytes])
         keys.append(batch.keys[row])
     return Outgoing(topic, Blob.join(values), Blob.join(keys), headers)
@@ -56,23 +58,24 @@ def message_of(batch: Batch, row: int, reason: Reason, decoder: Decoder) -> str:
     return f"{reason.sentence}: {detail}" if detail else reason.sentence
 
 
-def _headers(
-    batch: Batch,
-    row: int,
-    reason: Reason,
-    message: str,
-    stage: str,
-    value: bytes,
-    max_value_bytes: int,
-) -> Headers:
+def letter_headers(
+    batch: Batch, row: int, code: str, message: str, stage: str, max_value_bytes: int
+) -> list[tuple[str, bytes]]:
+    """Return the headers of a row's dead letter: the record's own, then those added.
+
+    code            : why it was rejected, for programs; ``message`` is for people
+    stage           : what rejected it, e.g. the consumer group
+    max_value_bytes : a longer value is truncated; its length and hash are added then
+    """
+    value = batch.values[row]
     added = [
-        (REASON, reason.code),
+        (REASON, code),
         (PREFIX + "topic", batch.topic),
         (PREFIX + "partition", str(batch.partition)),
         (PREFIX + "offset", str(int(batch.offsets[row]))),
         (GROUP, stage),
         (PREFIX + "stage", "VALUE_CONVERTER"),
-        (PREFIX + "exception.class.name", f"lapwing.{reason.code}"),
+        (PREFIX + "exception.class.name", f"lapwing.{code}"),
         (PREFIX + "exception.message", message),
     ]
     if len(value) > max_value_bytes:

@@ -17,7 +17,7 @@ from shared.kafka.admin import (
 from shared.kafka.client import client_config, translate
 from shared.kafka.engine import engine_name
 from shared.kafka.member import group_protocol, unused_session_timeout
-from shared.kafka.outbox import input_limit_bytes
+from shared.kafka.outbox import input_limit_bytes, source_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader
 from shared.kafka.sink import AtLeastOnceSink, TransactionalSink
@@ -39,6 +39,7 @@ __all__ = [
     "engine_name",
     "group_protocol",
     "input_limit_bytes",
+    "source_limit_bytes",
     "topic_bounds",
     "topic_specs",
     "translate",

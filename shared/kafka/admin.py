@@ -102,6 +102,8 @@ class TopicIdentity:
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return the topics of one dataset, the input first.
 
+    With ``route.source``, also the dead letters of `lapwing route`; the source is its writer's.
+
     Anomalies and dead letters are retained as long as the input, which explains them. Activations
     are retained without limit: compaction would delete those that an older snapshot needs.
     Incidents are compacted: the newest record of each is the state that their service continues
@@ -118,6 +120,11 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     dead_letter_limit = {"max.message.bytes": str(dead_letter_limit_bytes(settings))}
     many = (topics.partitions, topics.replication)
     one = (1, topics.replication)
+    route = settings.route
+    dead_letters = as_input | dead_letter_limit
+    letters_of_route = TopicSpec(
+        route.dead_letters, *many, dead_letters, "route.dead_letters", exact=False
+    )
     return [
         TopicSpec(topics.input, *many, as_input | input_limit),
         TopicSpec(topics.scores, *many, as_scores, "topics.scores", exact=False),
@@ -129,10 +136,11 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(
             topics.dead_letters,
             *many,
-            as_input | dead_letter_limit,
+            dead_letters,
             "topics.dead_letters",
             exact=False,
         ),
+        *([letters_of_route] if route.source else []),
     ]
 
 

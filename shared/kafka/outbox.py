@@ -27,9 +27,14 @@ def input_limit_bytes(settings: Settings) -> int:
     return max(1_048_588, settings.input.max_record_bytes + HEADER_ROOM_BYTES)
 
 
+def source_limit_bytes(settings: Settings) -> int:
+    """Return the size from which records of route.source are truncated in dead letters."""
+    return settings.route.max_record_bytes + HEADER_ROOM_BYTES if settings.route.source else 0
+
+
 def dead_letter_limit_bytes(settings: Settings) -> int:
-    """Return max.message.bytes of the dead-letter topic: the input's, and the added headers."""
-    return input_limit_bytes(settings) + HEADER_ROOM_BYTES
+    """Return max.message.bytes of the dead-letter topics: the largest record's, and the headers."""
+    return max(input_limit_bytes(settings), source_limit_bytes(settings)) + HEADER_ROOM_BYTES
 
 
 class Outbox:

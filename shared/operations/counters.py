@@ -67,6 +67,12 @@ ALARM_BUDGET = Metric(
 DEAD_LETTERS = Metric(
     "lapwing_dead_letters_total", "counter", "Records sent to the dead-letter topic", ("reason",)
 )
+ROUTED_ROWS = Metric(
+    "lapwing_routed_rows_total",
+    "counter",
+    "Rows of routed records: routed, refused, or left_out because they have no number",
+    ("result",),
+)
 BATCH_SECONDS = Metric(
     "lapwing_batch_seconds",
     "histogram",
@@ -172,6 +178,7 @@ CATALOGUE: tuple[Metric, ...] = (
     EPISODES_CLOSED,
     ALARM_BUDGET,
     DEAD_LETTERS,
+    ROUTED_ROWS,
     BATCH_SECONDS,
     END_TO_END_SECONDS,
     CONSUMER_LAG,

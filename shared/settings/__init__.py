@@ -20,6 +20,7 @@ from shared.settings.notifying import (
     SilenceSettings,
     TargetSettings,
 )
+from shared.settings.routing import RouteSettings
 from shared.settings.section import Section
 from shared.settings.transport import (
     DashboardSettings,
@@ -48,6 +49,7 @@ __all__ = [
     "ProduceSettings",
     "QualitySettings",
     "RegistrySettings",
+    "RouteSettings",
     "Section",
     "Settings",
     "SilenceSettings",

@@ -34,6 +34,7 @@ from shared.settings.analysis import (
 )
 from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, SECRETS, did_you_mean, variable_of
 from shared.settings.notifying import NotifySettings
+from shared.settings.routing import RouteSettings
 from shared.settings.transport import (
     DashboardSettings,
     PredictSettings,
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
     produce: ProduceSettings = ProduceSettings()
     incidents: IncidentSettings = IncidentSettings()
     notify: NotifySettings = NotifySettings()
+    route: RouteSettings = RouteSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     dashboard: DashboardSettings = DashboardSettings()
 

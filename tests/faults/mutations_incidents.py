@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import mutations, mutations_notify
+from tests.faults import mutations, mutations_notify, mutations_route
 from tests.faults.mutations import Edit, Mutant
 
 LOOP, FOLD = "lapwing/incidents/incident_loop.py", "shared/incidents/fold.py"
@@ -12,6 +12,7 @@ KILLS = "incidents: kill -9 at random"
 MUTANTS = (
     *mutations.MUTANTS,
     *mutations_notify.MUTANTS,
+    *mutations_route.MUTANTS,
     Mutant(
         "incidents: the state is not read back",
         (

@@ -20,6 +20,7 @@ from tests.faults import (
     rows_models,
     rows_notify,
     rows_processes,
+    rows_route,
     rows_services,
     rows_soak,
 )
@@ -39,6 +40,7 @@ MODULES = (
     rows_guards,
     rows_incidents,
     rows_notify,
+    rows_route,
     rows_soak,
 )
 """Imported for the rows that they enter, which are carried out in this order."""

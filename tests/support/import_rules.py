@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("producer", "consumer_training", "consumer_prediction", "dashboard")
-INNER_SERVICES = ("lapwing.incidents", "lapwing.notify")
+INNER_SERVICES = ("lapwing.incidents", "lapwing.notify", "lapwing.route")
 """Services that lie within ``lapwing``: like the others, they import neither it nor one another."""
 
 ADAPTERS = ("kafka", "registry", "artifacts", "snapshots")
@@ -73,11 +73,16 @@ OWNERS = {
         *(f"{name}.__main__" for name in SERVICES),
     ),
     "argparse": (),
+    "orjson": ("lapwing.route.formats",),
+    "google.protobuf": ("lapwing.route.formats",),
+    "opentelemetry": ("lapwing.route.formats",),
+    "cramjam": ("lapwing.route.formats",),
     "signal": (
         "shared.operations.entry",
         "lapwing.demo",
         "consumer_prediction.__main__",
         "lapwing.incidents.__main__",
+        "lapwing.route.__main__",
     ),
     "tests": (),
     "benchmarks": (),

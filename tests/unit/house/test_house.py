@@ -422,6 +422,7 @@ def test_our_containers_cannot_write_where_they_should_not() -> None:
         "backfill",
         "incidents",
         "notify",
+        "route",
         "producer",
         "consumer_training",
         "consumer_prediction",

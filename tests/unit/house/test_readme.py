@@ -43,6 +43,7 @@ TESTED_BY = {
     "lapwing dlq": "tests/unit/lapwing/test_dlq.py",
     "lapwing incidents": "tests/integration/test_incidents.py",
     "lapwing notify": "tests/integration/test_incidents.py",
+    "lapwing route": "tests/unit/route/test_route_command.py",
     "lapwing backtest": "tests/unit/lapwing/test_backtest.py",
     "lapwing export": "tests/unit/lapwing/test_export.py",
     "lapwing explain": "tests/integration/test_pipeline.py",

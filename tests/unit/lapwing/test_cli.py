@@ -43,6 +43,7 @@ COMMANDS = {
     "inspect",
     "incidents",
     "notify",
+    "route",
 }
 HEAVY = (
     "numpy",

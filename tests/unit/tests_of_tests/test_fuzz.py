@@ -7,6 +7,7 @@ import random
 import pytest
 from numba import config
 
+from lapwing.route import row_router
 from shared.columns import Columns
 from shared.events import Reason
 from tests.fuzz import json_text
@@ -15,6 +16,7 @@ from tests.fuzz.fuzz_damages import FORGED, PLACES, PLAIN, SIGNATURES
 from tests.fuzz.fuzz_models import MOST_BYTES, fuzz_models
 from tests.fuzz.json_text import fuzz_json
 from tests.fuzz.records import TWIN_EVERY, fuzz_records, mutate, valid_records
+from tests.fuzz.route_rows import DAMAGES, LONGEST_S, fuzz_format
 
 SLOW = bool(config.DISABLE_JIT)
 
@@ -52,6 +54,20 @@ def test_damaged_json_is_read_as_by_the_reference() -> None:
     assert found.accepted > 100
     usual = {Reason.NOT_JSON, Reason.RECORD_UNFIT, Reason.TIME_INVALID, Reason.NOT_FINITE}
     assert {reason.code for reason in usual} <= found.rejected.keys()
+
+
+@pytest.mark.parametrize("name", sorted(DAMAGES))
+def test_damaged_records_of_route_become_events_or_named_refusals(name: str) -> None:
+    found = fuzz_format(name, 600, seed=1)
+    assert found.surprises == []
+    assert (found.records, found.slowest_s < LONGEST_S) == (600, True)
+    assert found.events > 40
+    assert found.refused["malformed"] > 40
+
+
+def test_an_event_that_predictors_reject_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_router, "valid_name", lambda text: text.encode())
+    assert fuzz_format("telegraf", 3_000, seed=1).surprises
 
 
 def test_another_answer_on_json_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""The service that makes one metric event of each row of records that hold several."""

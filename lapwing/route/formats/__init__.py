@@ -1,0 +1,1 @@
+"""The formats of ``lapwing route``, one module each."""

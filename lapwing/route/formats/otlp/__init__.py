@@ -1,0 +1,1 @@
+"""OTLP metrics, as protobuf and as JSON."""

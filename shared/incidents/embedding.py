@@ -55,11 +55,11 @@ def embedding_of(record: Mapping[str, Any]) -> bytes:
         for key, share in (record.get("attributions") or {}).items()
         if isinstance(share, int | float) and 0.0 < share <= 1.0
     }
+    has_views = record.get("top_feature") in shares
     if not shares and record.get("metric") and record.get("kind") == Kind.ANOMALY:
         shares = {str(record["metric"]): 1.0}
     if not shares:
         return b""
-    has_views = record.get("top_feature") in shares
     features = [0.0] * SIZE
     by_metric: dict[str, float] = {}
     for key, share in shares.items():

@@ -29,9 +29,11 @@ def lines(name: str, document: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(
         f"{package} {version}" for package, version in document["versions"].items()
     )
+    repeats = document["repeats"]
+    runs = "one run" if repeats == 1 else f"{repeats} alternating repeats"
     text = (
         f"`python -m benchmarks.{name}` on {document['machine']} with {versions};"
-        f" {document['repeats']} alternating repeats, load average {document['load']:.1f}."
+        f" {runs}, load average {document['load']:.1f}."
     )
     yield from textwrap.wrap(text, COLUMNS_OF_TEXT)
     yield ""

@@ -14,7 +14,11 @@ from consumer_training.reading.reservoir import salt_of
 from shared.batch import Batch
 from shared.columns import Columns
 from shared.directory import Directory
+from shared.errors import LapwingError
 from shared.ports import Decoder
+
+MOST_METRICS = 2_000
+"""Metrics of a partition that training folds: its memory grows with their square."""
 
 
 class EntityShare:
@@ -30,8 +34,17 @@ class EntityShare:
         return getattr(self._decoder, name)
 
     def decode(self, batch: Batch, entities: Directory, metrics: list[str]) -> Columns:
-        """Decode a batch without the rows of the other entities."""
+        """Decode a batch without the rows of the other entities.
+
+        raises : LapwingError where a partition has too many metrics
+        """
         columns = self._decoder.decode(batch, entities, metrics)
+        if len(metrics) > MOST_METRICS:
+            raise LapwingError(
+                f"{batch.topic}[{batch.partition}] has {len(metrics)} metrics up to offset"
+                f" {batch.offsets[-1]}, training folds at most {MOST_METRICS}; the last model stays"
+                " in use. Choose metrics with input.include or input.exclude"
+            )
         if self._halvings == 0 or not len(columns):
             return columns
         present, owner = np.unique(columns.entity, return_inverse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 import schemas
 from consumer_training.reading.history import History
@@ -12,6 +13,7 @@ from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.fingerprints import fingerprint_of
 from shared.encode.avro_columns import encode_metric_events, flat_schema
+from shared.errors import LapwingError
 from shared.settings import InputSettings, Settings
 from tests.support.episodes import needs_speed
 from tests.support.models import START_MS, STEP_MS, series
@@ -169,6 +171,14 @@ def test_a_part_of_the_entities_is_chosen_by_seed() -> None:
         assert 0 < len(chosen[seed]) < 16
         assert len(history) == 60 * len(chosen[seed])
     assert chosen[0] != chosen[1]
+
+
+def test_thousands_of_metrics_are_refused_by_name() -> None:
+    names = [f"m{k}" for k in range(2_500)]
+    wide = AvroDecoder.of_schemas({2: flat_schema("Wide", "host", names)}, INPUT)
+    records = events(["a"], [START_MS], [[1.0] * 2_500], 2)
+    with pytest.raises(LapwingError, match=r"metrics\[3\] has 2500 metrics .* at most 2000.*input"):
+        History(wide, Settings()).add(batch(3, 0, records))
 
 
 def test_nothing_read_gives_no_rows() -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 ALERTMANAGER = next(
     filter(None, map(shutil.which, ("prometheus-alertmanager", "alertmanager"))), None
 )
-FAILS, DROPS, HANGS = 0.03, 0.02, 0.002
+FAILS, DROPS, HANGS = 0.01, 0.01, 0.0005
 """Shares of notices that are refused for now, taken without an answer, or left without one."""
 
 HANG_S = 3.0

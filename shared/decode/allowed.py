@@ -19,8 +19,8 @@ def allowed(reason: str, settings: InputSettings) -> str:
         Reason.EMPTY: "a value of at least 6 bytes; tombstones (deletions) are not supported",
         Reason.TOO_LARGE: f"at most {settings.max_record_bytes:,} bytes (input.max_record_bytes)",
         Reason.NOT_AVRO: (
-            "byte 0, a schema id in 4 bytes big-endian (8 by Apicurio), Avro; or Avro with its"
-            " schema id in headers (input.schema_ids)"
+            "Confluent's wire format: byte 0, schema id in 4 bytes big-endian (8 by Apicurio),"
+            " Avro; or Avro with its schema id in headers (input.schema_ids)"
         ),
         Reason.UNKNOWN_SCHEMA: "a schema id that the registry (registry.url) knows",
         Reason.SCHEMA_UNFIT: (

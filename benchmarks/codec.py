@@ -93,7 +93,7 @@ def cases() -> dict[str, Case]:
     singles = [json.dumps(one).encode() for k in range(RECORDS) for one in telegraf_metrics(k)]
     requests = [otlp_request(k) for k in range(RECORDS)]
     rows = BATCH * RECORDS
-    otlp = {"route": {"format": "otlp", "entity": "{host.name}/{cpu}"}, "input": LONG}
+    otlp = {"route": {"format": "otlp", "entity": "{host.name}/{pod}"}, "input": LONG}
     return {
         "telegraf_batch": Case({}, batches, naive_telegraf, rows),
         "telegraf_single": Case({}, singles, naive_telegraf, rows),
@@ -124,7 +124,7 @@ def naive_otlp(value: bytes) -> list[bytes]:
                 for point in metric.gauge.data_points:
                     labels = shared | {one.key: one.value.string_value for one in point.attributes}
                     event = {
-                        "host": f"{labels['host.name']}/{labels['cpu']}",
+                        "host": f"{labels['host.name']}/{labels['pod']}",
                         "timestamp": point.time_unix_nano // 1_000_000,
                         "metric": metric.name,
                         "value": point.as_double,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lapwing.route.rows import Refused
 from lapwing.tail import dead_letter
 from producer.files.times import ALLOWED, parse_time
 from shared.batch import Batch, Headers
@@ -27,10 +28,15 @@ REPLAYED_FROM = "lapwing.replayed.from"
 NO_REASON = "unknown"
 """Reason of a record that another program wrote to the topic."""
 
-REASONS = (*(reason.code for reason in Reason if reason is not Reason.ACCEPTED), NO_REASON)
+_CODES = (*(one.code for one in Reason if one is not Reason.ACCEPTED), *map(str, Refused))
+REASONS = (*dict.fromkeys(_CODES), NO_REASON)
+"""Codes of predictors, then further ones of `lapwing route`."""
+
+ROWS, ROWS_COUNT = "lapwing.rows", "lapwing.rows.count"
+"""Headers of `lapwing route`, which name the refused rows of a record."""
 
 _CUT_BYTES, _CUT_SHA256 = "lapwing.cut.bytes", "lapwing.cut.sha256"
-_OURS = (REASON, _CUT_BYTES, _CUT_SHA256, REPLAYED_FROM)
+_OURS = (REASON, _CUT_BYTES, _CUT_SHA256, REPLAYED_FROM, ROWS, ROWS_COUNT)
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNIT_MS = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 

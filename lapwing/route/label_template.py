@@ -53,7 +53,11 @@ class LabelTemplate:
         is_plain = len(self._parts) == 1 and self._parts[0].pieces == ((self.labels[0], True),)
         self.only_label = self.labels[0] if is_plain else ""
         """The label that is the whole template; else empty."""
-        self.render: Callable[[str, Mapping[str, object]], str | None] = self._render
+        is_required = not any(part.is_optional for part in self._parts) and NAME not in self.labels
+        self.render: Callable[[str, Mapping[str, object]], str | None] = (
+            self._render_required if is_required else self._render
+        )
+        self._pieces = tuple(piece for part in self._parts for piece in part.pieces)
 
     def _render(self, name: str, labels: Mapping[str, object]) -> str | None:
         """Return the name; None where a label is missing."""
@@ -69,6 +73,15 @@ class LabelTemplate:
                     break
                 out.append(value)
         return "".join(out)
+
+    def _render_required(self, _: str, labels: Mapping[str, object]) -> str | None:
+        """Return the name of a template without optional parts, which most are."""
+        get = labels.get
+        out = [get(text) if is_label else text for text, is_label in self._pieces]
+        try:
+            return "".join(out) if all(out) else None  # type: ignore[arg-type]
+        except TypeError:  # a label that is no text
+            return None
 
     def missing(self, name: str, labels: Mapping[str, object]) -> str:
         """Return a sentence about the first label that is missing."""

@@ -113,6 +113,10 @@ class Series:
         arguments[1::2] = values
         return self._head(entity) + time + self._after_time + self._pack(*arguments)
 
+    def single(self, entity: bytes, time: bytes, value: float) -> bytes:
+        """Return a record of a series with one value, which is finite."""
+        return self._head(entity) + time + self._after_time + self._pack(2, value)
+
     def record_with_nulls(
         self, entity: bytes, time: bytes, values: Sequence[float | None]
     ) -> bytes:

@@ -249,6 +249,12 @@ class RowRouter:
         time = self._times(time_ms)
         records = []
         for series, positions in plan.parts:
+            if len(positions) == 1 and not plan.has_nulls:
+                value = cells[positions[0]]
+                if not isfinite(value):
+                    return _not_finite([value])
+                records.append(series.single(entity, time, value))
+                continue
             values = [cells[at] for at in positions]
             if plan.has_nulls:
                 if not all(one is None or isfinite(one) for one in values):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
@@ -41,8 +40,8 @@ def _prefetch(_typing, records, place, first, size):  # type: ignore[no-untyped-
         item = builder.extract_value(array.strides, 0)
         begin = builder.add(builder.add(base, builder.mul(arguments[1], item)), arguments[2])
         pointer, number = cgutils.voidptr_t, cgutils.int32_t
-        signature_of: Any = ir.FunctionType
-        kind = signature_of(ir.VoidType(), [pointer, number, number, number])
+        ir: Any = vars(cgutils)["ir"]
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
         call = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
         lines = builder.udiv(builder.add(arguments[3], word(LINE - 1)), word(LINE))
         operands = [number(operand) for operand in (READ, INTO_SECOND_LEVEL, DATA)]

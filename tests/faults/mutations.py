@@ -419,11 +419,9 @@ MUTANTS = (
         "registry error treated as poison",
         (
             Edit(
-                "shared/registry.py",
-                "            except _NotFound:\n                return None\n            if"
-                " found.schema_str is None:",
-                "            except TransportError:\n                return None\n            if"
-                " found.schema_str is None:",
+                "shared/registry/__init__.py",
+                "lambda client: client.get_schema(schema_id))\n        except _NotFound:",
+                "lambda client: client.get_schema(schema_id))\n        except TransportError:",
             ),
         ),
         (REGISTRY,),

@@ -64,6 +64,6 @@ def _with_client(engine: str, protocol: str, fault: Callable[[Run, Tally], None]
 
 
 for (engine, protocol), (name, fault) in product(CLIENTS, FAULTS.items()):
-    row(f"{engine}, {protocol} groups: {name}", ci=1, quick=0, full=0)(
+    row(f"{engine}, {protocol} groups: {name}", ci=1)(
         _with_client(engine, protocol, fault)
     )

@@ -111,6 +111,7 @@ def test_headers_that_are_named_are_written():
 KNOWN_ELSEWHERE = {
     "docs/dead-letters.md": {
         "header_schema_id_serializer", "prefix_schema_id_serializer", "__value_schema_id",
+        "__key_schema_id",
     },
     "docs/faults.md": {"send_offsets_to_transaction"},
     "docs/files.md": {"load_ts"},

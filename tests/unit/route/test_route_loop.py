@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lapwing.dlq import letters as dlq_letters
 from lapwing.route.route_letters import ROWS, ROWS_COUNT
 from lapwing.route.route_loop import RouteDependencies, RouteLoop, RouteTopics
 from lapwing.route.row_router import Routed
+from lapwing.route.rows import Refused
 from shared.batch import Position
 from shared.encode.dead_letters import PREFIX, REASON
 from shared.errors import GuardError, ProducerFenced, TopicRecreated, TransportError
@@ -243,3 +245,8 @@ def test_readiness_names_what_is_missing():
     world.registry_down = True
     loop.step()
     assert "the registry does not answer" in loop.reason()
+
+
+def test_dead_letters_of_route_are_known_to_the_commands_about_dead_letters():
+    assert set(Refused) <= set(dlq_letters.REASONS)
+    assert (dlq_letters.ROWS, dlq_letters.ROWS_COUNT) == (ROWS, ROWS_COUNT)

@@ -30,6 +30,7 @@ from lapwing.route.rows import (
     Sample,
     shown,
 )
+from shared.decode.field_names import says_time
 from shared.errors import ConfigError
 from shared.kernels.text import MAX_NAME_BYTES
 from shared.settings import Settings
@@ -54,6 +55,7 @@ class RouteRules:
 
     entity_field              : of the records
     metric_field, value_field : set in long form only
+    include                   : input.include in lower case
     """
 
     entity: LabelTemplate
@@ -66,6 +68,7 @@ class RouteRules:
     max_record_bytes: int
     max_rows: int
     max_schemas: int
+    include: frozenset[str]
 
     @classmethod
     def of(cls, settings: Settings) -> RouteRules:
@@ -100,6 +103,7 @@ class RouteRules:
             route.max_record_bytes,
             route.max_rows,
             route.max_schemas,
+            frozenset(name.lower() for name in given.include),
         )
 
 
@@ -311,10 +315,18 @@ class RowRouter:
             if valid_name(metric) is None or not metric.isprintable():
                 detail = f"the metric '{shown(metric)}' {NAME_RULE}, and be printable"
                 return _Plan((), False, Refusal(Refused.METRIC_INVALID, detail))
+        if not self.rules.metric_field:  # a time by its name is no metric for predictors
+            numbers = [(metric, at) for metric, at in numbers if not self._is_time(metric)]
+            if all(cells[at][1] is None for _, at in numbers):
+                return _Plan((), False)
         if self.rules.metric_field:
             present = [(metric, at) for metric, at in numbers if cells[at][1] is not None]
             return _Plan(tuple(_Part(self._long(m), (at,)) for m, at in present), False)
         return self._wide(numbers, any(cells[at][1] is None for _, at in numbers))
+
+    def _is_time(self, metric: str) -> bool:
+        name = field_name(metric)
+        return says_time(name) and name.lower() not in self.rules.include
 
     def _wide(self, numbers: Sequence[tuple[str, int]], has_nulls: bool) -> _Plan:
         named: dict[str, tuple[str, int]] = {

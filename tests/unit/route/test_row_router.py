@@ -115,6 +115,13 @@ def test_rows_without_a_number_are_left_out():
     assert (refusals, counts.rows, counts.left_out) == ([], 4, 3)
 
 
+def test_a_time_by_its_name_is_no_metric_as_for_predictors():
+    events, refusals, counts = routed(telegraf(cpu(created_at=5), cpu(created_at=5, v=1)))
+    assert [list(event) for event in events] == [["host", "timestamp", "cpu_v"]]
+    assert (refusals, counts.left_out) == ([], 1)
+    assert len(routed(telegraf(cpu(created_at=5)), long=True)[0]) == 1
+
+
 def test_null_is_a_missing_value_beside_numbers():
     events, _, _ = routed(telegraf(cpu(a=None, b=1), cpu(a=2, b=3)))
     assert [(event["cpu_a"], event["cpu_b"]) for event in events] == [(None, 1.0), (2.0, 3.0)]

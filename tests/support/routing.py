@@ -13,11 +13,11 @@ from shared.settings import Settings
 
 
 class Schemas:
-    """Gives schemas their ids in order, as a registry does."""
+    """Gives schemas their ids in order from 1, as a registry does."""
 
     def __init__(self, rules: RouteRules) -> None:
         self.rules = rules
-        self.texts: list[str] = []
+        self.texts: dict[int, str] = {}
 
     def __call__(self, metrics: Sequence[str]) -> int:
         rules = self.rules
@@ -26,9 +26,10 @@ class Schemas:
             if metrics
             else long_schema(rules.entity_field, rules.metric_field, rules.value_field)
         )
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text)
+        known = {text: number for number, text in self.texts.items()}
+        number = known.get(text, len(known) + 1)
+        self.texts[number] = text
+        return number
 
     def read(self, values: Sequence[bytes]) -> list[dict[str, Any]]:
         return decode_records(values, [self.texts[schema_id_of(one) or 0] for one in values])

@@ -311,7 +311,10 @@ def fold(
         while start < stop:
             events, ratios, views = output.room()
             out = Outputs(rows, cells, events, ratios, views, features, sources)
+            began = start
             start, count = fold_rows(inputs, zone, config, memory, out, start, stop, scratch)
+            if start == began:
+                output.grow()
             out.events["entity"][:count] = called[out.events["row"][:count]]
             output.keep(count)
         if interruption is not None:
@@ -338,12 +341,16 @@ def _inputs(given: Rows) -> Inputs:
     )
 
 
+FEW_METRICS = 8
+"""Of a row of more metrics, few have events as a rule; all columns are those of many entities."""
+
+
 class _Events:
     """Room for events, as much as was lately needed."""
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.size = 4 * KEYS * width + 64
+        self.size = 4 * KEYS * min(width, FEW_METRICS) + 64
         self.parts: list[tuple[Any, ...]] = []
 
     def room(self) -> tuple[Any, ...]:
@@ -355,9 +362,14 @@ class _Events:
         return self.open
 
     def keep(self, count: int) -> None:
+        """Keep the first events; there is more room the next time."""
         if count:
             self.parts.append(tuple(array[:count] for array in self.open))
             self.size = max(self.size, min(2 * self.size, 65536))
+
+    def grow(self) -> None:
+        """Make room for a row that needs more than all there is."""
+        self.size *= 2
 
     def joined(self) -> tuple[Any, ...]:
         if not self.parts:

@@ -64,6 +64,4 @@ def _with_client(engine: str, protocol: str, fault: Callable[[Run, Tally], None]
 
 
 for (engine, protocol), (name, fault) in product(CLIENTS, FAULTS.items()):
-    row(f"{engine}, {protocol} groups: {name}", ci=1)(
-        _with_client(engine, protocol, fault)
-    )
+    row(f"{engine}, {protocol} groups: {name}", ci=1)(_with_client(engine, protocol, fault))

@@ -167,6 +167,18 @@ def _reported(slots: Array, order: Array, metrics: Record, work: Work) -> Report
 
 
 @step
+def _most_events(slots: Array) -> int:
+    """Return the events that a row writes at most.
+
+    slots : int32 (M,)  of the entity's metrics, -1 = not reported: of many columns, few may be its
+    """
+    metrics = 0
+    for column in range(slots.shape[0]):
+        metrics += 1 if slots[column] >= 0 else 0
+    return 2 * KEYS * metrics + EVENTS_OF_ENTITY
+
+
+@step
 def _fold_late_row(
     e: Record,
     reported: Reported,
@@ -420,13 +432,12 @@ def fold_rows(
     scratch     : what an earlier call left, or that of ``Scratch.of``
     returns     : first row that was not folded because ``out.events`` has no room, events written
     """
-    metrics = given.values.shape[1]
     work, rows, written = _work(scratch), _inputs(given), _outputs(out)
     memory = State(borrowed(state.entities), borrowed(state.metrics))
     asked = Config(borrowed(config.limits), config.settings, config.params, config.model)
     at = 0
     for place in range(start, stop):
-        if out.events.shape[0] - at < 2 * KEYS * metrics + EVENTS_OF_ENTITY:
+        if out.events.shape[0] - at < _most_events(given.slots[place]):
             return place, at
         at = _fold_row(place, rows, zone, asked, memory, written, at, work)
     return stop, at

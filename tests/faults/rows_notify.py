@@ -22,7 +22,7 @@ from shared.incidents.grouping import Rules
 from shared.kafka import Admin, Publisher
 from shared.notices.notice import notice_of
 from shared.registry import Registry
-from shared.settings import Settings
+from shared.settings import IncidentSettings, Settings
 from tests.faults.predictor import KILLED, Slot
 from tests.faults.run import RowFailed
 from tests.faults.table import Tally, row
@@ -236,7 +236,7 @@ def incidents(tally: Tally, count: int) -> list[dict[str, Any]]:
             closed = alarm(number, "closed", minute=end, start=minute, because=because, **more)
             events.append((end, closed))
     events.sort(key=lambda pair: pair[0])
-    rules = Rules.of(Settings().incidents)
+    rules = Rules.of(IncidentSettings(group_within_s=0))
     fold = IncidentFold(rules)
     rows = [Row(BEGIN_MS + 60_000 * minute, event) for minute, event in events]
     changes = [one for offset, event in enumerate(rows) for one in apply(fold, offset, event)]

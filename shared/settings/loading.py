@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     engine: Literal["auto", "native", "python"] = Field(
         "auto",
         description=(
-            "Kafka client: python is confluent-kafka's own; native (experimental) reads and sends "
-            "records in compiled code, Linux only; auto = python"
+            "Kafka client: native reads and sends records in compiled code, Linux only; python is "
+            "confluent-kafka's own; auto = native where it can be used, else python"
         ),
     )
     models_dir: Path = Field(

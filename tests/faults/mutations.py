@@ -298,6 +298,7 @@ MUTANTS = (
             ),
         ),
         (RESCALE, STORM),
+        tries=4,
     ),
     Mutant(
         "partitions that nobody has are not looked for",

@@ -15,8 +15,8 @@ from shared.kafka.engine.librdkafka import LOG
 from shared.kafka.engine.port import Engine
 from shared.settings import Settings
 
-AUTO = "python"
-"""The engine that ``engine = auto`` means."""
+AUTO = "native"
+"""The engine that ``engine = auto`` means where it can be used; elsewhere it means python."""
 
 
 @cache
@@ -49,7 +49,7 @@ def engine_of(settings: Settings) -> Engine:
     try:
         return ENGINES[AUTO]()
     except ConfigError as error:
-        LOG.warning("%s; using python", error)
+        LOG.info("engine = auto uses python: %s", error.__cause__ or error)
         return ENGINES["python"]()
 
 

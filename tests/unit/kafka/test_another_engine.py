@@ -29,7 +29,7 @@ from shared.kafka import (
     TransactionalSink,
     topic_bounds,
 )
-from shared.kafka.engine import ENGINES
+from shared.kafka.engine import AUTO, ENGINES
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import Engine, Flags
 from shared.kafka.member import unassigned
@@ -378,7 +378,7 @@ def test_a_record_that_the_client_refuses_aborts_the_transaction(world: World) -
 def test_a_client_that_is_chosen_is_that_of_every_adapter(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ENGINES, "python", lambda: world.port)
+    monkeypatch.setitem(ENGINES, AUTO, lambda: world.port)
     publisher = Publisher(SETTINGS)
     publisher.send(outgoing(INPUT, numbered(0, 30)))
     assert publisher.flush(1.0) == 0

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import pytest
 from numba import config
@@ -19,7 +19,7 @@ from shared.kafka import engine as engines
 from shared.kafka.engine import ENGINES, engine_name, engine_of
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.native import NativeEngine, Unavailable
-from shared.kafka.engine.native.compiled import kernels
+from shared.kafka.engine.native.compiled import check_compiler
 from shared.kafka.engine.native.consumer import NativeConsumer
 from shared.kafka.engine.native.layout import check_layout
 from shared.kafka.engine.native.library import Library, check_version, load
@@ -408,12 +408,12 @@ def test_a_library_with_another_layout_is_refused() -> None:
         check_layout(Shifted(library, topic_partition_list_copy=lambda _: empty(1)))  # type: ignore[arg-type]
 
 
-def test_auto_is_python_and_native_says_why_it_cannot_be_used(
+@compiled_only
+def test_auto_is_native_or_says_why_it_cannot_be_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert engine_of(Settings()) is ENGINES["python"]()
     names = [engine_name(Settings(engine=name)) for name in ("auto", "python", "native")]
-    assert names == ["python", "python", "native"]
+    assert names == ["native", "python", "native"]
 
     def refuse(_: object) -> NativeEngine:
         raise Unavailable("it needs librdkafka 2.16.0")
@@ -423,14 +423,17 @@ def test_auto_is_python_and_native_says_why_it_cannot_be_used(
     try:
         with pytest.raises(ConfigError, match="engine: native cannot be used: it needs librdkafka"):
             engine_of(Settings(engine="native"))
-        monkeypatch.setattr(engines, "AUTO", "native")
-        assert engine_of(Settings()) is ENGINES["python"]()
-        assert "it needs librdkafka 2.16.0; use auto or python; using python" in caplog.text
+        with caplog.at_level("INFO", "lapwing.kafka"):
+            assert engine_of(Settings()) is ENGINES["python"]()
+        assert "engine = auto uses python: it needs librdkafka 2.16.0" in caplog.text
     finally:
         engines._native.cache_clear()
 
 
-@pytest.mark.skipif(not config.DISABLE_JIT, reason="only where numba's compiler is switched off")
-def test_without_compiled_kernels_it_is_refused() -> None:
-    with pytest.raises(ConfigError, match="engine: native needs compiled kernels"):
-        kernels()
+@pytest.mark.parametrize("is_off", [False, True])
+def test_without_a_compiler_it_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, is_off: bool
+) -> None:
+    monkeypatch.setattr(config, "DISABLE_JIT", is_off)
+    with pytest.raises(Unavailable, match="it needs compiled") if is_off else nullcontext():
+        check_compiler()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from shared.kafka.engine.native.compiled import check_compiler
 from shared.kafka.engine.native.consumer import NativeConsumer
 from shared.kafka.engine.native.layout import check_layout
 from shared.kafka.engine.native.library import Unavailable, load
@@ -25,6 +26,7 @@ class NativeEngine:
     """
 
     def __init__(self, admin: Callable[[Mapping[str, str]], AdminClient]) -> None:
+        check_compiler()
         self._library = load()
         check_layout(self._library)
         self._admin = admin

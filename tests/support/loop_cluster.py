@@ -232,6 +232,7 @@ class Cluster(World):
         super().__init__(folder, records=0, configuration=configuration)
         self.alive: dict[str, PredictionLoop] = {}
         self.asleep: dict[str, PredictionLoop] = {}
+        self.newest: dict[str, PredictionLoop] = {}
         self.wanted = dict.fromkeys(range(2), "a")
         self.holders: dict[int, Member | None] = dict.fromkeys(range(2))
         self.minute = 0
@@ -279,6 +280,7 @@ class Cluster(World):
             member,
             lambda: MemberSink(self.log, f"{GROUP}-{slot}", member),
         )
+        self.newest[slot] = self.alive[slot]
         self.settle()
 
     def crash(self, slot: str) -> None:
@@ -294,9 +296,12 @@ class Cluster(World):
         self.settle()
 
     def wake(self, slot: str, turns: int) -> None:
-        """Wake a sleeping predictor in its slot if free, else until it is fenced or sleeps."""
+        """Wake a sleeping predictor, for good if no other has been started in its slot since.
+
+        Else it runs until it is fenced or sleeps: the group does not take it back.
+        """
         zombie = self.asleep.pop(slot)
-        if slot not in self.alive:
+        if slot not in self.alive and self.newest[slot] is zombie:
             self.alive[slot] = zombie
             self.settle()
             return

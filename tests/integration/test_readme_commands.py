@@ -105,7 +105,7 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
         else:
             output[words[1] if words[1] != "topics" else words[2]] = shell.run(shlex.join(words))
     assert "created" in output["ensure"]
-    assert output["ensure"].count("has id") == 4
+    assert output["ensure"].count("has id") == 5
     assert len(output["tail"].splitlines()) == 10
     line_of = re.compile(
         r"(anomaly|episode_closed|missing) at 20\d\d-\d\d-\d\d \d\d:\d\d host=\S+ .*because "

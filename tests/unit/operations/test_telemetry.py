@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 
@@ -240,3 +242,25 @@ def test_a_traceback_is_kept(log_format):
     text = "\n".join(lines(TelemetrySettings(log_format=log_format), say))
     assert "broken wing" in text
     assert "Traceback" in text
+
+
+def test_who_does_not_wait_for_an_answer_leaves_no_traceback(capsys):
+    port = free_port()
+    settings = TelemetrySettings(port=port, host="127.0.0.1")
+    asked, gone, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def why():
+        asked.set()
+        gone.wait(10)
+        answered.set()
+        return "not yet"
+
+    with telemetry.TelemetryServer(settings, c.Counters(), why):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            probe.sendall(b"GET /health/ready HTTP/1.0\r\n\r\n")
+            assert asked.wait(10)
+        gone.set()
+        assert answered.wait(10)
+        assert get(f"http://127.0.0.1:{port}/health/ready")[0] == 503
+    assert "Traceback" not in capsys.readouterr().err

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         "auto",
         description=(
             "Kafka client: native reads and sends records in compiled code, Linux only; python is "
-            "confluent-kafka's own; auto = native where it can be used, else python"
+            "confluent-kafka's own; auto = python"
         ),
     )
     models_dir: Path = Field(

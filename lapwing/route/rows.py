@@ -95,16 +95,3 @@ def shown(text: object) -> str:
     plain = str(text)
     short = plain if len(plain) <= SHOWN_CHARACTERS else f"{plain[:SHOWN_CHARACTERS]}..."
     return short if short.isprintable() else short.encode("unicode_escape").decode()
-
-
-def kind_of(value: object) -> str:
-    """Return what a value is, for sentences."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, str):
-        return f"the text '{shown(value)}'"
-    if isinstance(value, int | float):
-        return f"the number {shown(value)}"
-    return "an array" if isinstance(value, list) else "an object"

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from lapwing.route.formats.event_time import time_reader, time_refusal
-from lapwing.route.rows import Refusal, Refused, Row, Sample, kind_of, shown
+from lapwing.route.rows import Refusal, Refused, Row, Sample, shown
+from shared.decode.json.document import kind_of
 
 _MEMBERS = (
     ("metric_name", str, "text"),

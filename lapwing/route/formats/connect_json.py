@@ -11,8 +11,9 @@ from typing import Any
 
 from lapwing.route.formats.event_time import TimeReader, time_reader, time_refusal
 from lapwing.route.formats.json_text import parse_json
-from lapwing.route.rows import RecordRefused, Refusal, Refused, Row, Sample, kind_of, shown
+from lapwing.route.rows import RecordRefused, Refusal, Refused, Row, Sample, shown
 from shared.decode.field_names import says_time
+from shared.decode.json.document import kind_of
 
 DEEPEST = 16
 """Most levels of nested structs."""

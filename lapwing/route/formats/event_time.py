@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from lapwing.route.rows import kind_of
 from shared.decode.json.decoder import read_time
+from shared.decode.json.document import kind_of
 
 TimeReader = Callable[[object], int | None]
 """Returns a time, ms since 1970 UTC; None where the value is not a time in the unit."""

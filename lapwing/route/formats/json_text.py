@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from lapwing.route.rows import RecordRefused, Refused, kind_of, shown
+from lapwing.route.rows import RecordRefused, Refused, shown
+from shared.decode.json.document import kind_of
 
 
 def parse_json(value: bytes) -> Any:

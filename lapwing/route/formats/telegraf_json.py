@@ -11,7 +11,8 @@ from typing import Any
 
 from lapwing.route.formats.event_time import time_reader, time_refusal
 from lapwing.route.formats.json_text import parse_json
-from lapwing.route.rows import RecordRefused, Refusal, Refused, Row, Sample, kind_of
+from lapwing.route.rows import RecordRefused, Refusal, Refused, Row, Sample
+from shared.decode.json.document import kind_of
 
 
 class TelegrafJson:

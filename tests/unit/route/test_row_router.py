@@ -71,7 +71,7 @@ def test_a_bad_row_in_a_batch_of_100_leaves_99_events():
         (cpu(["a"], v=1), "label_missing", "label host is missing (labels: host); route.entity is"),
         (cpu(v=1, time=T0 * 1000), "time_out_of_range", "check the unit, route.time_unit"),
         (cpu(v=1, time=-(2**62)), "time_out_of_range", "ms lies outside input.min_time"),
-        (cpu(v=1, time="now"), "time_invalid", "timestamp is the text 'now'"),
+        (cpu(v=1, time="now"), "time_invalid", 'timestamp is the text "now"'),
         (cpu(**{"a.b": 1, "a_b": 2}), "metric_invalid", "would be the field cpu_a_b"),
         (cpu(**{"x" * 300: 1}), "metric_invalid", NAME_RULE),
         ({"name": "cpu", "fields": 3, "timestamp": T0}, "row_unfit", "fields is the number 3"),

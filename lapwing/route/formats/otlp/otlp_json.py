@@ -22,7 +22,8 @@ from lapwing.route.formats.otlp.otlp_points import (
     summary_fields,
     text_of,
 )
-from lapwing.route.rows import RecordRefused, Refusal, Refused, Row, Sample, kind_of
+from lapwing.route.rows import RecordRefused, Refusal, Refused, Row, Sample
+from shared.decode.json.document import kind_of
 
 KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _SCALARS = ("stringValue", "boolValue", "intValue", "doubleValue")

@@ -124,7 +124,8 @@ def train(size: Size, threads: int) -> dict[str, Any]:
         )
         topic = LogInMemory(size)
         decoder = AvroDecoder.of_schemas({1: schemas.text(schemas.METRIC_EVENT)}, settings.input)
-        outside = Dependencies(topic, lambda: decoder, time.time, time.monotonic, time.sleep)
+        clocks = time.time, time.monotonic, time.sleep
+        outside = Dependencies(topic, lambda: decoder, *clocks, retained_models=frozenset)
         trainer = TrainingService(settings, Options(once=True), outside, Counters(), lambda: False)
         began = {
             "wall_s": time.perf_counter(),

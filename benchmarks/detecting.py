@@ -5,13 +5,17 @@ Invariant: nothing is done here that ``shared.scoring.scorer`` does not do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.ensemble.fold import EnsembleParams, EnsembleState, Limits, Rows, fold
+from shared.kernels.clock import UTC
 from shared.kernels.trained.trained_rows import TrainedModel
+from shared.models.model import Model
+from shared.models.value_rows import local_hours, numbers_of, value_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,3 +65,38 @@ def fold_entity(
         opened,
         found.features,
     )
+
+
+def fold_with(
+    model: Model | None,
+    name: str,
+    time_ms: npt.NDArray[np.int64],
+    values: Floats,
+    metrics: Sequence[str],
+    limits: Limits,
+    params: EnsembleParams,
+) -> EntityVerdicts:
+    """Fold one entity's rows with a model of either kind, or none; the entity's clock is UTC.
+
+    metrics : names of the columns of ``values``
+    """
+    if model is None:
+        return fold_entity(time_ms, values, limits, params)
+    if not model.sees_values:
+        return fold_entity(time_ms, values, limits, params, model.arrays)
+    rarity = rarity_of(model, name, time_ms, values, metrics)
+    return fold_entity(time_ms, values, limits, params, rarity=rarity)
+
+
+def rarity_of(
+    model: Model,
+    name: str,
+    time_ms: npt.NDArray[np.int64],
+    values: Floats,
+    metrics: Sequence[str],
+) -> Floats:
+    """Return the rarity of one entity's rows by a model of values, NaN where it has no verdict."""
+    numbers = np.full(len(time_ms), numbers_of([name], model.entities)[0])
+    columns = [list(metrics).index(metric) for metric in model.metrics]
+    X = value_rows(numbers, local_hours(time_ms, UTC), values, columns)
+    return np.where(model.knows(X), model.rarity(model.score(X)), np.nan)

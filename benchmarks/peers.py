@@ -21,15 +21,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.detecting import fold_entity
+from benchmarks.detecting import fold_with
 from benchmarks.histories import read_series
 from consumer_training.training import train
 from producer.generated.fleet import START_MS
 from shared.ensemble.fold import limits_for, params_for
 from shared.events import Detector
-from shared.kernels.clock import UTC
 from shared.models.model import Model
-from shared.models.value_rows import local_hours, numbers_of, value_rows
 from shared.settings import Settings, TrainSettings
 
 Floats = npt.NDArray[np.float64]
@@ -200,20 +198,9 @@ def run(
         time_ms = START_MS + STEP_MS * (
             host.first_row + np.arange(len(host.values), dtype=np.int64)
         )
-        rarity, arrays = None, None
-        if model is not None and model.sees_values:
-            rarity = _rarity(model, host, time_ms)
-        elif model is not None:
-            arrays = model.arrays
-        found.append(fold_entity(time_ms, host.values, limits, params, arrays, rarity).is_anomaly)
+        verdicts = fold_with(model, host.name, time_ms, host.values, METRICS, limits, params)
+        found.append(verdicts.is_anomaly)
     return found
-
-
-def _rarity(model: Model, host: Host, time_ms: npt.NDArray[np.int64]) -> Floats:
-    number = numbers_of([host.name], model.entities)[0]
-    columns = [METRICS.index(name) for name in model.metrics]
-    X = value_rows(np.full(len(time_ms), number), local_hours(time_ms, UTC), host.values, columns)
-    return np.where(model.knows(X), model.rarity(model.score(X)), np.nan)
 
 
 def judge(hosts: list[Host], alarms: list[Flags], border: int, threshold: float) -> Found:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.fleet.__main__ import Variant, settle, train_model
+from benchmarks.fleet.comparing import Variant, settle, train_model
 from benchmarks.fleet.hosts import DAY_ROWS, METRICS, Fleet, generate
 from shared.events import Detector
 

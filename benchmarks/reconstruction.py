@@ -21,15 +21,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.detecting import fold_entity
+from benchmarks.detecting import fold_with
 from benchmarks.histories import read_series
 from benchmarks.peers import DAY_ROWS, ROUNDS, START_MS, STEP_MS, Found, remembering
 from consumer_training.training import train
 from shared.ensemble.fold import limits_for, params_for
 from shared.events import Detector
-from shared.kernels.clock import UTC
 from shared.models.model import Model
-from shared.models.value_rows import local_hours, numbers_of, value_rows
 from shared.settings import Settings, TrainSettings
 
 Floats = npt.NDArray[np.float64]
@@ -121,11 +119,10 @@ def _causes(random: np.random.Generator, rows: int) -> Floats:
 def train_model(values: Floats, border: int, member: str) -> Model:
     """Train on the rows before the border, as the training consumer does."""
     names = _names(values)
-    metrics = tuple(f"m{k:02d}" for k in range(values.shape[2]))
     history = read_series(
         {name: START_MS + STEP_MS * np.arange(border, dtype=np.int64) for name in names},
         dict(zip(names, values[:, :border], strict=True)),
-        metrics,
+        _metrics(values),
         Settings(),
     )
     form = "pca" if member == "pca" else "autoencoder"
@@ -136,26 +133,23 @@ def train_model(values: Floats, border: int, member: str) -> Model:
     return train(history.rows(), detector, Settings().features, settings).model
 
 
+def _metrics(values: Floats) -> tuple[str, ...]:
+    return tuple(f"m{k:02d}" for k in range(values.shape[2]))
+
+
 def _names(values: Floats) -> list[str]:
     return [f"host-{host:04d}" for host in range(len(values))]
 
 
 def run(values: Floats, detector: Detector, model: Model | None, threshold: float) -> list[Flags]:
     """Fold every host separately; return its alarms."""
-    rows, metrics = values.shape[1:]
-    limits = limits_for(metrics, detector, cold_start=False)
+    rows, metrics = values.shape[1], _metrics(values)
+    limits = limits_for(len(metrics), detector, cold_start=False)
     params = params_for(threshold, detector)
     time_ms = START_MS + STEP_MS * np.arange(rows, dtype=np.int64)
     found = []
     for name, own in zip(_names(values), values, strict=True):
-        rarity, arrays = None, None
-        if model is not None and model.sees_values:
-            numbers = np.full(rows, numbers_of([name], model.entities)[0])
-            X = value_rows(numbers, local_hours(time_ms, UTC), own, range(metrics))
-            rarity = np.where(model.knows(X), model.rarity(model.score(X)), np.nan)
-        elif model is not None:
-            arrays = model.arrays
-        found.append(fold_entity(time_ms, own, limits, params, arrays, rarity).is_anomaly)
+        found.append(fold_with(model, name, time_ms, own, metrics, limits, params).is_anomaly)
     return found
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.budget import Given
-from benchmarks.cost import _rows
-from benchmarks.fleet.__main__ import Variant, run, settle, variants
+from benchmarks.fleet.comparing import Variant, run, settle, variants
 from benchmarks.fleet.hosts import (
     APART_ROWS,
     COMBINATIONS,
@@ -24,6 +23,7 @@ from benchmarks.fleet.hosts import (
     generate,
 )
 from benchmarks.fleet.judging import AFTER_ROWS, each_row, judge, row_threshold, sweep
+from benchmarks.others.cost_child import Series, rows_of, state_of
 from shared.ensemble.fold import EnsembleParams
 from shared.events import Detector
 from tests.support.episodes import needs_speed
@@ -135,11 +135,14 @@ def test_thresholds_are_as_low_as_the_false_alarms_allow():
 
 def test_everything_is_compared():
     found = {variant.name: variant for variant in variants()}
-    compared = {detector for detector in Detector if not detector.sees_values}
-    assert len(found) == len(variants()) == len(compared) + 2
-    assert {variant.detector for variant in found.values()} == compared
+    trained = [detector for detector in Detector if detector.is_trained]
+    assert len(found) == len(variants()) == len(Detector) + len(trained)
+    assert {variant.detector for variant in found.values()} == set(Detector)
+    in_ensemble = [one.trained for one in found.values() if one.detector is Detector.ENSEMBLE]
+    assert in_ensemble == [None, *trained]
     for variant in found.values():
-        assert not variant.detector.is_trained or variant.trained is variant.detector
+        if variant.detector is not Detector.ENSEMBLE:
+            assert variant.trained is (variant.detector if variant.detector.is_trained else None)
 
 
 @needs_speed
@@ -171,7 +174,20 @@ def test_a_budget_is_kept_within_a_factor_overall_and_later():
 
 def test_rows_of_hosts_come_in_turn():
     fleet = generate(3, 2, 0, anomalies=False)
-    rows = _rows(fleet, 2, 10, 12)
-    assert rows.entity.tolist() == [0, 1, 2, 0, 1, 2]
-    assert rows.time_ms.tolist() == [int(fleet.time_ms[10])] * 3 + [int(fleet.time_ms[11])] * 3
-    np.testing.assert_array_equal(rows.values[4], fleet.values[1, 11, :2])
+    series = Series(fleet.time_ms, fleet.values)
+    rows = rows_of(series, 4, 2, 10, 12)
+    assert rows.entity.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert rows.time_ms.tolist() == [int(fleet.time_ms[10])] * 4 + [int(fleet.time_ms[11])] * 4
+    assert rows.slots.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]] * 2
+    np.testing.assert_array_equal(rows.values[5], fleet.values[1, 11, :2])
+    np.testing.assert_array_equal(rows.values[3], fleet.values[0, 10, :2])
+
+
+def test_entities_beyond_the_hosts_are_copies_of_them():
+    fleet = generate(3, 1, 0, anomalies=False)
+    series = Series(fleet.time_ms, fleet.values)
+    few = state_of(series, 3, 2, 40).to_arrays(3, 6)
+    many = state_of(series, 7, 2, 40).to_arrays(7, 14)
+    entities, metrics = [0, 1, 2, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5] * 2 + [0, 1]
+    np.testing.assert_array_equal(many["ensemble_entities"], few["ensemble_entities"][entities])
+    np.testing.assert_array_equal(many["ensemble_metrics"], few["ensemble_metrics"][metrics])

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.builds import Build, backtest, cores
-from benchmarks.traces.judging import Figures, add, judge_set, read_set
+from benchmarks.traces.judging import Figures, Trace, add, judge_set, read_set
 
 FOLDER_VARIABLE = "LAPWING_TRACES_DIR"
 HOSTS, SERIES = ("asd", "js2", "js3"), ("ms",)
@@ -31,14 +31,26 @@ def find_folder(given: Path | None) -> tuple[Path | None, str]:
     return folder, ""
 
 
-def run_set(build: Build, folder: Path, options: Sequence[str] = ()) -> Figures:
+def run_set(
+    build: Build,
+    folder: Path,
+    options: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    change: Callable[[Trace], Trace] | None = None,
+) -> Figures:
     """Run the backtest on one set and judge its anomalies.
 
-    raises : BuildError, DataError
+    settings : ``KEY=VALUE`` of settings without an option
+    change   : of each trace before it is judged, as what is counted of it
+    raises   : BuildError, DataError
     """
     traces = read_set(folder)
+    if change is not None:
+        traces = [change(trace) for trace in traces]
     with tempfile.TemporaryDirectory() as out:
-        _, alarms = backtest(build, (folder / "data").absolute(), Path(out), options)
+        _, alarms = backtest(
+            build, (folder / "data").absolute(), Path(out), options, settings=settings
+        )
     times: dict[str, list[float]] = {}
     for alarm in alarms:
         if alarm.is_anomaly:
@@ -52,19 +64,20 @@ def run_sets(
     sets: Sequence[str] = SETS,
     options: Sequence[str] = (),
     jobs: int | None = None,
+    settings: Sequence[str] = (),
+    change: Callable[[Trace], Trace] | None = None,
 ) -> dict[str, Figures]:
     """Run sets side by side; return the figures of each, and of the groups.
 
+    settings, change : as of ``run_set``
     raises : BuildError, DataError
     """
+
+    def one(name: str) -> Figures:
+        return run_set(build, folder / name, options, settings, change)
+
     with ThreadPoolExecutor(jobs or cores()) as pool:
-        figures = dict(
-            zip(
-                sets,
-                pool.map(lambda name: run_set(build, folder / name, options), sets),
-                strict=True,
-            )
-        )
+        figures = dict(zip(sets, pool.map(one, sets), strict=True))
     for group, names in GROUPS.items():
         present = [figures[name] for name in names if name in figures]
         if present:

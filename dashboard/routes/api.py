@@ -61,7 +61,7 @@ def add_routes(
     _add_stream(app, hub)
 
     @app.get("/v1/pipeline", summary="Whether the results can be trusted")
-    def show_pipeline(
+    async def show_pipeline(
         minutes: Annotated[int, Query(ge=1, le=1_440, description="Length of the rates.")] = 60,
     ) -> Response:
         """Return rates per minute, lag per partition, dead letters by reason, models, problems."""
@@ -79,7 +79,7 @@ def add_routes(
                 }
             )
 
-        return shared.get(("pipeline", minutes), find)
+        return await shared.get(("pipeline", minutes), find)
 
 
 def _add_session(app: FastAPI, access: Access) -> None:
@@ -101,7 +101,7 @@ def _add_session(app: FastAPI, access: Access) -> None:
 
 def _add_entities(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/entities", summary="Entities, the most severe first")
-    def list_entities(
+    async def list_entities(
         q: Annotated[str, given.Text, Query(description="Part of the name, case ignored.")] = "",
         state: Annotated[given.State | None, Query()] = None,
         anomalous: Annotated[bool, Query(description="Only with an open episode.")] = False,
@@ -126,7 +126,7 @@ def _add_entities(app: FastAPI, history: History, shared: SharedAnswers) -> None
             fleet = {**history.totals(), **counts(history.db)}
             return answer({"total": total, "entities": rows, "fleet": fleet})
 
-        return shared.get(("entities", wanted, limit, offset, spark_hours), find)
+        return await shared.get(("entities", wanted, limit, offset, spark_hours), find)
 
     @app.get("/v1/entities/{entity:path}", summary="One entity")
     def show_entity(entity: Annotated[str, given.Text]) -> Response:
@@ -163,7 +163,7 @@ def _add_entities(app: FastAPI, history: History, shared: SharedAnswers) -> None
 
 def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/anomalies", summary="Anomaly events with their episodes, newest first")
-    def list_anomalies(
+    async def list_anomalies(
         span: given.Between,
         entity: given.EntityName = None,
         metric: Annotated[str | None, given.Text, Query()] = None,
@@ -195,7 +195,7 @@ def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> Non
             following = f"{last['event_time']}:{last['event_id']}" if last else None
             return answer({"anomalies": rows, "next": following})
 
-        return shared.get(("anomalies", wanted, limit), find)
+        return await shared.get(("anomalies", wanted, limit), find)
 
     @app.get("/v1/anomalies/{event_id}", summary="One anomaly event")
     def show_anomaly(event_id: Annotated[str, Path(pattern=given.EVENT_ID)]) -> Response:
@@ -211,7 +211,7 @@ def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> Non
 
 def _add_similar(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/anomalies/{event_id}/similar", summary="Similar past anomalies")
-    def list_similar(
+    async def list_similar(
         event_id: Annotated[str, Path(pattern=given.EVENT_ID)],
         limit: Annotated[int, Query(ge=1, le=20, description="Most rows in the answer.")] = SHOWN,
     ) -> Response:
@@ -223,7 +223,7 @@ def _add_similar(app: FastAPI, history: History, shared: SharedAnswers) -> None:
         def find() -> Response:
             return answer(similar(history.db, episode, limit))
 
-        return shared.get(("similar", episode, limit), find)
+        return await shared.get(("similar", episode, limit), find)
 
 
 def _add_stream(app: FastAPI, hub: Hub) -> None:

@@ -6,6 +6,7 @@ Invariant: every route only reads; its cost is bounded by its parameters, which 
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from dashboard.history.incidents import activations, counts, incident_of
 from dashboard.history.queries import AnomalyFilter, EntityFilter, History, Range
 from dashboard.history.similar import similar
 from dashboard.hub import Hub
+from dashboard.model_reports import ModelReports, with_age
 from dashboard.routes import parameters as given
 from dashboard.routes.answers import answer, refusal, refuse_parameters, unknown
 from dashboard.routes.shared_answers import SharedAnswers
@@ -45,14 +47,14 @@ def add_routes(
     pipeline: Pipeline,
     access: Access,
     shared: SharedAnswers,
-    predicts: tuple[str, str],
+    models: tuple[ModelReports, str, str],
 ) -> None:
     """Add the routes of the interface but those of incidents and models.
 
     pipeline : returns lag, latency, problems and positions of the reader
-    predicts : consumer group of the predictors, and their input
+    models   : the published ones, consumer group of the predictors, and their input
     """
-    group, topic = predicts
+    reports, group, topic = models
     app.add_exception_handler(RequestValidationError, refuse_parameters)
     _add_session(app, access)
     _add_entities(app, history, shared)
@@ -67,14 +69,16 @@ def add_routes(
         """Return rates per minute, lag per partition, dead letters by reason, models, problems."""
 
         def find() -> Response:
+            active = activations(history.db, group, topic)
             return answer(
                 {
                     **pipeline(),
                     "fleet": {**history.totals(), **counts(history.db)},
-                    "budget": budget(history.db, activations(history.db, group, topic)),
+                    "budget": budget(history.db, active),
                     "rates": history.rates(minutes),
                     "dead_letters": history.dead_letters(20),
-                    "models": history.models(),
+                    "models": with_age(history.models(), active, reports.summary()["models"]),
+                    "now_ms": int(time.time() * 1000),
                     "history": history.counts(),
                 }
             )

@@ -54,7 +54,9 @@ topics_app = typer.Typer(
 app.add_typer(topics_app, name="topics")
 
 app.add_typer(
-    incidents_app, name="incidents", short_help="Group anomalies into incidents; list and show them."
+    incidents_app,
+    name="incidents",
+    short_help="Group anomalies into incidents; list and show them.",
 )
 
 app.add_typer(feedback_app, name="feedback")

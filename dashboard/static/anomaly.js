@@ -119,7 +119,7 @@ export function anomaly(root, page, id) {
       ["event time", `${utc(event.event_time)}`], ["detector", event.detector_id],
       ["model", event.model_id ? `${event.model_id}, trained up to ${event.model_version}` : "no trained model was involved"],
       ["state", event.state + (event.cold_start ? ", cold start" : "")], ["direction", event.direction ?? "–"],
-      ["input record", where], ["event id", event.event_id],
+      ["input record", where], ["event id", h("span", { class: "id" }, event.event_id)],
       ["late", event.late_by_ms === null ? "no" : `by ${duration(event.late_by_ms)}`],
     ];
     return h("section", {}, h("h2", {}, "Source"), h("dl", { class: "facts" }, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));

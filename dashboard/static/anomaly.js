@@ -109,7 +109,7 @@ export function anomaly(root, page, id) {
       h("td", { title: utc(record.time_ms) }, moment(record.time_ms)),
       h("td", {}, record.event_id === event.event_id ? `${phases[record.phase] ?? record.phase}: this one` : h("a", { href: anomalyUrl(record.event_id) }, phases[record.phase] ?? record.phase)),
       h("td", {}, record.severity === null ? "" : record.severity_class)));
-    const peak = event.episode?.peak_time_ms ? `Peak at ${moment(event.episode.peak_time_ms)}: ${number(event.episode.peak_value)}.` : "";
+    const peak = event.episode?.peak_time_ms ? `Most severe at ${moment(event.episode.peak_time_ms)}: ${number(event.episode.peak_value)}.` : "";
     return h("section", {}, h("h2", {}, "Course of the episode"), h("table", {}, h("tbody", {}, rows)), h("p", { class: "soft" }, peak));
   }
 

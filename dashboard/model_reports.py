@@ -143,7 +143,7 @@ def with_age(
     """
     versions = {one["model_sha256"][:16]: one.get("model_version") for one in active}
     known = {one["model_id"]: one for one in published}
-    rows = []
+    rows: list[Facts] = []
     for row in scored:
         found = known.get(row["model_id"], {})
         version = found.get("version") or versions.get(row["model_id"]) or None

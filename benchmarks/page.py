@@ -12,7 +12,9 @@ the other pages only make load. Load of the machine by others is in the figures,
 is reported beside them.
 
 ``--max-mb`` bounds the history as dashboard.max_mb does: with ``--rows 1000``, ten million points
-are written into it, and the largest size that the file had meanwhile is reported.
+are written into it, and the largest size that the file had meanwhile is reported. ``--history DIR``
+keeps the history that was written, and uses a copy of it the next time, so that two builds can be
+measured in turn on the same one.
 """
 
 from __future__ import annotations
@@ -81,6 +83,7 @@ def main() -> int:
     parser.add_argument("--subscribers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--max-mb", type=int, default=10_000, help="dashboard.max_mb")
+    parser.add_argument("--history", type=Path, help="folder of a history to keep, or to use")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -102,12 +105,16 @@ def main() -> int:
             environ={},
         )
         ids = ensure(settings, schemas_only=True).checked().schemas
-        written = fill(settings, options.entities, options.rows)
+        written = history(settings, options)
         server = stack.enter_context(running(settings, registry.url, broker.client_settings))
         figures = measure(settings, ids, options, server)
         used = sum(file.stat().st_size for file in history_file(settings).parent.iterdir())
     figures |= {
-        "history": written._asdict() | {"max_mb": options.max_mb, "mb_at_the_end": used / 1e6},
+        "history": {
+            **(written._asdict() if written else {"used": str(options.history)}),
+            "max_mb": options.max_mb,
+            "mb_at_the_end": used / 1e6,
+        },
         "load_average": os.getloadavg()[0],
     }
     text = json.dumps(figures, indent=1)
@@ -136,6 +143,18 @@ class Written(NamedTuple):
     seconds: float
     most_mb: float
     most_rss_mb: float
+
+
+def history(settings: Settings, options: argparse.Namespace) -> Written | None:
+    """Write the history, or copy the one that was kept; None = it was kept."""
+    folder = history_file(settings).parent
+    if options.history and options.history.exists():
+        shutil.copytree(options.history, folder)
+        return None
+    written = fill(settings, options.entities, options.rows)
+    if options.history:
+        shutil.copytree(folder, options.history)
+    return written
 
 
 def fill(settings: Settings, entities: int, rows: int) -> Written:

@@ -18,7 +18,7 @@ from shared.operations.entry import Overrides, SettingsFile, Stopping, given, ru
 if TYPE_CHECKING:
     from shared.settings import Settings
 
-NEEDED = ("fastapi", "uvicorn")
+NEEDED = ("fastapi", "orjson", "uvicorn")
 
 
 def dashboard(

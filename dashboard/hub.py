@@ -127,7 +127,7 @@ class Hub:
                 try:
                     event = await asyncio.wait_for(subscriber.queue.get(), HEARTBEAT_S)
                 except TimeoutError:
-                    yield ": heartbeat\n\n"
+                    yield "event: heartbeat\ndata: {}\n\n"  # a comment would not reach the page
                     continue
                 if event is None:
                     return

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,26 @@ class ModelReports:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+
+def with_age(
+    scored: Sequence[Facts], active: Sequence[Facts], published: Sequence[Facts]
+) -> list[Facts]:
+    """Add to models that scored records their version, and when they were published.
+
+    scored    : rows with model_id; None = no trained model
+    active    : activations, which know the version also of a model that is not on the volume
+    published : from ``ModelReports.summary``
+    returns   : the rows with version and published_ms; None = not known
+    """
+    versions = {one["model_sha256"][:16]: one.get("model_version") for one in active}
+    known = {one["model_id"]: one for one in published}
+    rows: list[Facts] = []
+    for row in scored:
+        found = known.get(row["model_id"], {})
+        version = found.get("version") or versions.get(row["model_id"]) or None
+        rows.append({**row, "version": version, "published_ms": found.get("published_ms")})
+    return rows
 
 
 def read_bounded(path: Path, most: int) -> bytes:

@@ -109,9 +109,10 @@ def make_app(
 
     group, topic = settings.predict.group, settings.topics.input
     shared = SharedAnswers(history.version)
-    add_routes(app, history, hub, pipeline, access, shared, (group, topic))
+    reports = ModelReports(settings.models_dir)
+    add_routes(app, history, hub, pipeline, access, shared, (reports, group, topic))
     add_incidents(app, history, shared)
-    add_models(app, history, ModelReports(settings.models_dir), group, topic)
+    add_models(app, history, reports, group, topic)
     write = write_feedback or FeedbackWriter(settings).write
     add_feedback(app, history, write, read_only=wanted.read_only)
     for route in PAGES:

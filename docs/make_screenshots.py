@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "page"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = {"wide": (1280, 860), "narrow": (390, 780)}
+WHOLE = {"anomaly": {"wide": 1400, "narrow": 1900}, "incident": {"wide": 1100, "narrow": 1500}}
+"""Views that are shown to their end, and the most pixels of height; of others one screen."""
+
 THEMES = ("light", "dark")
 COLOURS = 192
 """Colours of a picture; the page has few, and files stay small."""
@@ -112,7 +115,9 @@ def take_all(url: str) -> None:
                 page.goto(url + path)
                 page.wait_for_selector("h1")
                 time.sleep(SETTLE_S)
-                (FOLDER / f"{view}-{name}.png").write_bytes(smaller(page.screenshot()))
+                most = WHOLE.get(view, {}).get(name.partition("-")[2])
+                picture = page.screenshot(full_page=most is not None)
+                (FOLDER / f"{view}-{name}.png").write_bytes(smaller(picture, most))
         browser.close()
     total = sum(path.stat().st_size for path in FOLDER.glob("*.png"))
     print(f"{len(list(FOLDER.glob('*.png')))} pictures, {total / 1e6:.2f} MB")  # noqa: T201
@@ -125,7 +130,8 @@ def views(url: str) -> dict[str, str]:
     if not shown:
         raise SystemExit("the run raised no anomaly")
     ended = [event for event in shown if event["episode"]["end_ms"] is not None] or shown
-    event = max(ended, key=lambda one: (is_outside(one), one["severity"], one["event_time"]))
+    ended.sort(key=lambda one: (is_outside(one), one["severity"], one["event_time"]), reverse=True)
+    event = next((one for one in ended if has_similar(url, one)), ended[0])
     start_ms, end_ms = event["event_time"] - 48 * HOUR_MS, event["event_time"] + 24 * HOUR_MS
     paths = {
         "fleet": "/",
@@ -146,6 +152,11 @@ def is_outside(event: Any) -> bool:
     return None not in (lower, value, upper) and not lower <= value <= upper
 
 
+def has_similar(url: str, event: Any) -> bool:
+    """Return whether the view of an anomaly has similar past ones to show."""
+    return bool(get(url, f"/v1/anomalies/{event['event_id']}/similar")["similar"])
+
+
 def wait_for_open_incidents(url: str) -> None:
     """Wait for a moment at which the fleet view has something to show; not for ever."""
     until_s = time.monotonic() + OPEN_PATIENCE_S
@@ -161,11 +172,13 @@ def get(url: str, path: str) -> Any:
         return json.load(answer)
 
 
-def smaller(png: bytes) -> bytes:
-    """Reduce a picture's colours."""
+def smaller(png: bytes, most: int | None) -> bytes:
+    """Reduce a picture's colours, and cut it after ``most`` pixels of height."""
     from PIL import Image
 
     picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if most is not None:
+        picture = picture.crop((0, 0, picture.width, min(picture.height, most)))
     out = io.BytesIO()
     # Of all methods this one keeps the few pixels of a rare colour, such as a mark of severity.
     method = Image.Quantize.MAXCOVERAGE

@@ -46,18 +46,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 topics_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Create and show topics and schemas."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Create and show topics and schemas.",
+    epilog=example("lapwing topics ensure"),
 )
 app.add_typer(topics_app, name="topics")
 
-app.add_typer(incidents_app, name="incidents")
+app.add_typer(
+    incidents_app,
+    name="incidents",
+    short_help="Group anomalies into incidents; list and show them.",
+)
 
 app.add_typer(feedback_app, name="feedback")
 
 app.add_typer(dlq_app, name="dlq")
 
 data_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Download series to replay."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Download series to replay.",
+    epilog=example("lapwing data fetch"),
 )
 app.add_typer(data_app, name="data")
 
@@ -125,20 +135,80 @@ def _settings(
     context.obj = Overrides(config, values)
 
 
-for command, line in (
-    (produce, "lapwing produce --fleet 20 --days 7 --speed max"),
-    (train, "lapwing train --once"),
-    (predict, "lapwing predict --slot 1"),
-    (notify, "lapwing notify --config alerts.toml"),
-    (route, "lapwing route --source telegraf.raw --dry-run"),
-    (dashboard, "lapwing dashboard --port 8000"),
-    (demo, "lapwing demo --once --fleet 20"),
-    (backtest, "lapwing backtest --fleet 20 --compare threshold=1.5"),
-    (inspect, "lapwing inspect --topic plant.readings"),
-    (explain, "lapwing explain 3:1024 --picture why.svg"),
-    (export, "lapwing export anomalies --to anomalies.parquet"),
+for command, short, lines in (
+    (
+        demo,
+        "Run the whole pipeline here, without Kafka.",
+        ["lapwing demo", "lapwing demo --fleet 200 --speed 6000", "lapwing demo --once --json"],
+    ),
+    (
+        inspect,
+        "Show how the newest records are read, and what is left out.",
+        ["lapwing inspect --topic plant.readings", "lapwing inspect --data data/nab"],
+    ),
+    (
+        produce,
+        "Replay CSV files or a generated fleet into the input topic.",
+        [
+            "lapwing produce --fleet 20 --days 7 --speed max",
+            "lapwing produce --data data/nab --speed 3000 --loop",
+        ],
+    ),
+    (
+        train,
+        "Train a model on the input topic and publish it.",
+        ["lapwing train --once", "lapwing train --every 24h --detector isolation_forest"],
+    ),
+    (
+        predict,
+        "Score every event of the input topic, in real time.",
+        ["lapwing predict", "lapwing predict --slot 1"],
+    ),
+    (
+        dashboard,
+        "Serve the page: what is anomalous now, and why.",
+        ["lapwing dashboard", "lapwing dashboard --port 8001"],
+    ),
+    (
+        notify,
+        "Send incidents to Alertmanager, webhooks and mail.",
+        ["lapwing notify --config alerts.toml"],
+    ),
+    (
+        route,
+        "Make one metric event of each row of records that hold several.",
+        [
+            "lapwing route --source telegraf.raw --dry-run",
+            "lapwing route --source telegraf.raw --entity '{host}[/{cpu}]'",
+        ],
+    ),
+    (
+        backtest,
+        "Show which alarms settings would have raised.",
+        [
+            "lapwing backtest --fleet 20 --compare threshold=1.5",
+            "lapwing backtest --data data/nab --out report",
+            "lapwing backtest --topic-range .. --alarms-per-day 0.5",
+        ],
+    ),
+    (
+        explain,
+        "Compute a verdict again, and show what led to it.",
+        [
+            "lapwing explain a946a8a90529a68cffad8d264e1a77e8",
+            "lapwing explain 3:1024 --picture why.svg",
+        ],
+    ),
+    (
+        export,
+        "Write results into a file for pandas, DuckDB or SQLite.",
+        [
+            "lapwing export anomalies --to anomalies.parquet",
+            "lapwing export scores --to scores.csv --since 2026-03-01T00:00",
+        ],
+    ),
 ):
-    app.command(epilog=example(line))(command)
+    app.command(short_help=short, epilog=example(*lines))(command)
 
 
 class Stream(StrEnum):
@@ -149,7 +219,12 @@ class Stream(StrEnum):
     DLQ = "dlq"
 
 
-@app.command(epilog=example("lapwing tail anomalies --from-beginning --max 10"))
+@app.command(
+    epilog=example(
+        "lapwing tail anomalies --from-beginning --max 10",
+        "lapwing tail scores --json --timeout 5",
+    )
+)
 def tail(
     context: typer.Context,
     stream: Annotated[Stream, typer.Argument(help="Topic to follow.")] = Stream.ANOMALIES,
@@ -177,7 +252,7 @@ def tail(
     follow(Overrides.of(context).load(), options)
 
 
-@app.command(epilog=example("lapwing doctor --json"))
+@app.command(epilog=example("lapwing doctor"))
 def doctor(context: typer.Context, as_json: Json = False) -> None:
     """Check everything that a service needs, and show remedies.
 

@@ -60,7 +60,11 @@ def _first_equal(
 
 def usual_interval_ms(time_ms: npt.NDArray[np.int64]) -> int | None:
     """Return the median distance of successive points, ms; None with fewer than three points."""
-    return int(np.median(np.diff(time_ms))) if len(time_ms) > 2 else None
+    count = len(time_ms) - 1
+    if count < 2:
+        return None
+    middle = [(count - 1) // 2, count // 2]  # np.median does the same, ten times as slowly
+    return int(np.partition(np.diff(time_ms), middle)[middle].mean())
 
 
 def gaps(time_ms: npt.NDArray[np.int64], interval_ms: int | None) -> list[tuple[int, int]]:

@@ -92,9 +92,11 @@ def decode(batch: Batch, stream: Stream, schema: Callable[[int], str | None]) ->
 
 def _score(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Complete a score event of an earlier version; raise KeyError for another record."""
-    return {"ahead": False, "episode_id": None} | {
-        name: document[name] for name in (*_SCORE_FIELDS, *(document.keys() & _LATER_FIELDS))
-    }
+    if not document.keys() >= _SCORE_FIELDS:
+        raise KeyError(*sorted(_SCORE_FIELDS - document.keys()))
+    if document.keys() >= _LATER_FIELDS:
+        return document
+    return {"ahead": False, "episode_id": None} | dict(document)
 
 
 def _anomaly(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,11 +120,11 @@ def _activation(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**document, "settings": json.loads(document.get("settings") or "{}")}
 
 
-_SCORE_FIELDS = (
+_SCORE_FIELDS = {
     "entity", "event_time", "score", "severity", "threshold", "is_anomaly", "state",
     "warmup_percent", "warmup_minutes_left", "top_metric", "late", "imputed", "model_id",
     "source_partition", "source_offset", "metrics",
-)  # fmt: skip
+}  # fmt: skip
 _LATER_FIELDS = {"ahead", "episode_id"}
 _EPISODE_FIELDS = (
     "episode_id", "phase", "episode_start", "peak_time", "peak_value", "peak_severity",

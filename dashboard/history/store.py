@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ BLOCK_POINTS = 512
 """A series' last block takes further points while it has fewer."""
 
 _MEASURED = ("value", "expected", "lower", "upper", "severity")
+_LATEST = itemgetter(
+    "event_time", "state", "score", "severity", "threshold", "top_metric", "warmup_percent",
+    "warmup_minutes_left", "model_id", "source_partition",
+)  # fmt: skip
+"""What an entity shows of its newest score."""
 
 
 @dataclass(slots=True)
@@ -276,10 +282,11 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def size_bytes(self) -> int:
         """Return the size of the used part of the file."""
@@ -325,33 +332,39 @@ class Store:
                 self.clock_ms = max(self.clock_ms or time_ms, time_ms)
             for metric in event["metrics"]:
                 number = self._series_number(entity, metric["name"])
-                measured = (_float(metric[name]) for name in _MEASURED)
+                measured = [metric[name] for name in _MEASURED]
+                if None in measured:
+                    measured = [_float(value) for value in measured]
                 rows.append((number, time_ms, *measured, flags))
         changes.scored += len(batch.scores)
-        self._update_entities(latest, counts)
-        self._db.executemany(  # the topic of anomalies may have been read first
-            "UPDATE entities SET first_ms = ?1 WHERE id = ?2 AND first_ms > ?1",
-            [(time_ms, entity) for entity, time_ms in earliest.items()],
-        )
+        self._update_entities(latest, counts, earliest)
         self._count("scored", batch.minutes())
         return np.array(rows, forms.TAIL)
 
     def _update_entities(
-        self, latest: Mapping[int, Mapping[str, Any]], counts: Mapping[int, int]
+        self,
+        latest: Mapping[int, Mapping[str, Any]],
+        counts: Mapping[int, int],
+        earliest: Mapping[int, int],
     ) -> None:
-        names = (
-            "event_time", "state", "score", "severity", "threshold", "top_metric",
-            "warmup_percent", "warmup_minutes_left", "model_id", "source_partition",
-        )  # fmt: skip
+        """Write what is new of the entities; the topic of anomalies may have been read first."""
         self._db.executemany(
             "UPDATE entities SET last_ms = ?, state = ?, score = ?, severity = ?, threshold = ?,"
             " top_metric = ?, warmup_percent = ?, warmup_minutes_left = ?, model_id = ?,"
-            " partition = ? WHERE id = ?",
-            [(*(event[name] for name in names), entity) for entity, event in latest.items()],
+            " partition = ?, records = records + ?, first_ms = min(first_ms, ?) WHERE id = ?",
+            [
+                (*_LATEST(event), counts[entity], earliest[entity], entity)
+                for entity, event in latest.items()
+            ],
         )
         self._db.executemany(
-            "UPDATE entities SET records = records + ? WHERE id = ?",
-            [(count, entity) for entity, count in counts.items()],
+            "UPDATE entities SET records = records + ?,"
+            " first_ms = min(first_ms, coalesce(?, first_ms)) WHERE id = ?",
+            [
+                (count, earliest.get(entity), entity)
+                for entity, count in counts.items()
+                if entity not in latest
+            ],
         )
 
     def _entity(self, event: Mapping[str, Any]) -> int:

@@ -1,14 +1,14 @@
 """Answers of the API: documents as JSON, and refusals with one sentence for the reader.
 
-Invariant: a number that JSON does not have is an error here, never sent.
+Invariant: a number that JSON does not have (NaN, infinity) is sent as null.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
@@ -16,8 +16,11 @@ from dashboard.access import problem
 
 
 def answer(document: Mapping[str, Any]) -> Response:
-    """Return a document as JSON."""
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Return a document as JSON.
+
+    document : a dict; arrays of numpy must be contiguous, float32 keeps its shortest digits
+    """
+    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(text, media_type="application/json")
 
 

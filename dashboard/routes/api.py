@@ -6,6 +6,7 @@ Invariant: every route only reads; its cost is bounded by its parameters, which 
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from dashboard.history.incidents import activations, counts, incident_of
 from dashboard.history.queries import AnomalyFilter, EntityFilter, History, Range
 from dashboard.history.similar import similar
 from dashboard.hub import Hub
+from dashboard.model_reports import ModelReports, with_age
 from dashboard.routes import parameters as given
 from dashboard.routes.answers import answer, refusal, refuse_parameters, unknown
 from dashboard.routes.shared_answers import SharedAnswers
@@ -45,14 +47,14 @@ def add_routes(
     pipeline: Pipeline,
     access: Access,
     shared: SharedAnswers,
-    predicts: tuple[str, str],
+    models: tuple[ModelReports, str, str],
 ) -> None:
     """Add the routes of the interface but those of incidents and models.
 
     pipeline : returns lag, latency, problems and positions of the reader
-    predicts : consumer group of the predictors, and their input
+    models   : the published ones, consumer group of the predictors, and their input
     """
-    group, topic = predicts
+    reports, group, topic = models
     app.add_exception_handler(RequestValidationError, refuse_parameters)
     _add_session(app, access)
     _add_entities(app, history, shared)
@@ -61,25 +63,27 @@ def add_routes(
     _add_stream(app, hub)
 
     @app.get("/v1/pipeline", summary="Whether the results can be trusted")
-    def show_pipeline(
+    async def show_pipeline(
         minutes: Annotated[int, Query(ge=1, le=1_440, description="Length of the rates.")] = 60,
     ) -> Response:
         """Return rates per minute, lag per partition, dead letters by reason, models, problems."""
 
         def find() -> Response:
+            active = activations(history.db, group, topic)
             return answer(
                 {
                     **pipeline(),
                     "fleet": {**history.totals(), **counts(history.db)},
-                    "budget": budget(history.db, activations(history.db, group, topic)),
+                    "budget": budget(history.db, active),
                     "rates": history.rates(minutes),
                     "dead_letters": history.dead_letters(20),
-                    "models": history.models(),
+                    "models": with_age(history.models(), active, reports.summary()["models"]),
+                    "now_ms": int(time.time() * 1000),
                     "history": history.counts(),
                 }
             )
 
-        return shared.get(("pipeline", minutes), find)
+        return await shared.get(("pipeline", minutes), find)
 
 
 def _add_session(app: FastAPI, access: Access) -> None:
@@ -101,7 +105,7 @@ def _add_session(app: FastAPI, access: Access) -> None:
 
 def _add_entities(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/entities", summary="Entities, the most severe first")
-    def list_entities(
+    async def list_entities(
         q: Annotated[str, given.Text, Query(description="Part of the name, case ignored.")] = "",
         state: Annotated[given.State | None, Query()] = None,
         anomalous: Annotated[bool, Query(description="Only with an open episode.")] = False,
@@ -126,7 +130,7 @@ def _add_entities(app: FastAPI, history: History, shared: SharedAnswers) -> None
             fleet = {**history.totals(), **counts(history.db)}
             return answer({"total": total, "entities": rows, "fleet": fleet})
 
-        return shared.get(("entities", wanted, limit, offset, spark_hours), find)
+        return await shared.get(("entities", wanted, limit, offset, spark_hours), find)
 
     @app.get("/v1/entities/{entity:path}", summary="One entity")
     def show_entity(entity: Annotated[str, given.Text]) -> Response:
@@ -163,7 +167,7 @@ def _add_entities(app: FastAPI, history: History, shared: SharedAnswers) -> None
 
 def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/anomalies", summary="Anomaly events with their episodes, newest first")
-    def list_anomalies(
+    async def list_anomalies(
         span: given.Between,
         entity: given.EntityName = None,
         metric: Annotated[str | None, given.Text, Query()] = None,
@@ -195,7 +199,7 @@ def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> Non
             following = f"{last['event_time']}:{last['event_id']}" if last else None
             return answer({"anomalies": rows, "next": following})
 
-        return shared.get(("anomalies", wanted, limit), find)
+        return await shared.get(("anomalies", wanted, limit), find)
 
     @app.get("/v1/anomalies/{event_id}", summary="One anomaly event")
     def show_anomaly(event_id: Annotated[str, Path(pattern=given.EVENT_ID)]) -> Response:
@@ -211,7 +215,7 @@ def _add_anomalies(app: FastAPI, history: History, shared: SharedAnswers) -> Non
 
 def _add_similar(app: FastAPI, history: History, shared: SharedAnswers) -> None:
     @app.get("/v1/anomalies/{event_id}/similar", summary="Similar past anomalies")
-    def list_similar(
+    async def list_similar(
         event_id: Annotated[str, Path(pattern=given.EVENT_ID)],
         limit: Annotated[int, Query(ge=1, le=20, description="Most rows in the answer.")] = SHOWN,
     ) -> Response:
@@ -223,7 +227,7 @@ def _add_similar(app: FastAPI, history: History, shared: SharedAnswers) -> None:
         def find() -> Response:
             return answer(similar(history.db, episode, limit))
 
-        return shared.get(("similar", episode, limit), find)
+        return await shared.get(("similar", episode, limit), find)
 
 
 def _add_stream(app: FastAPI, hub: Hub) -> None:

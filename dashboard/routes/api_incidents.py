@@ -47,7 +47,7 @@ def add_incidents(app: FastAPI, history: History, shared: SharedAnswers) -> None
     """Add the routes of incidents."""
 
     @app.get("/v1/incidents", summary="Incidents, newest first")
-    def list_incidents(
+    async def list_incidents(
         span: given.Between,
         state: IncidentState | None = None,
         severity: Annotated[list[SeverityClass] | None, Query(max_length=8)] = None,
@@ -74,7 +74,7 @@ def add_incidents(app: FastAPI, history: History, shared: SharedAnswers) -> None
             total, rows = incidents(history.db, wanted, limit, offset)
             return answer({"total": total, "incidents": rows, "clock_ms": history.clock_ms()})
 
-        return shared.get(("incidents", wanted, limit, offset), find)
+        return await shared.get(("incidents", wanted, limit, offset), find)
 
     @app.get("/v1/incidents/{incident_id}", summary="One incident with its episodes")
     def show_incident(incident_id: Annotated[str, Path(pattern=given.EVENT_ID)]) -> Response:

@@ -85,7 +85,7 @@ To = Annotated[
 Limit = Annotated[int, Query(ge=1, le=500, description="Most rows in the answer.")]
 
 
-def _span(from_ms: From = None, to_ms: To = None) -> Span:
+async def _span(from_ms: From = None, to_ms: To = None) -> Span:  # async needs no thread
     return Span(from_ms, to_ms)
 
 

@@ -6,12 +6,13 @@ Invariant: an answer is at most MOST_AGE_S old, and never older than the newest 
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 MOST_AGE_S = 0.5
@@ -22,7 +23,7 @@ MOST_ANSWERS = 128
 class _Kept:
     """An answer, its age, and the lock under which it is computed."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     version: Hashable = None
     at_s: float = float("-inf")
     body: bytes = b""
@@ -30,7 +31,10 @@ class _Kept:
 
 
 class SharedAnswers:
-    """Keeps a few answers; any thread may ask.
+    """Keeps a few answers; asked in the event loop, computed in a thread.
+
+    Who waits for an answer holds no thread, so that many pages with one question leave the threads
+    to other questions.
 
     version : changes when an answer that was computed before must not be given any more
     """
@@ -40,25 +44,23 @@ class SharedAnswers:
     ) -> None:
         self._version = version
         self._clock = clock
-        self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
-    def get(self, question: Hashable, compute: Callable[[], Response]) -> Response:
+    async def get(self, question: Hashable, compute: Callable[[], Response]) -> Response:
         """Return the answer to a question; whoever asks first computes it, the others wait.
 
         Only answers with status 200 are kept.
         """
-        with self._lock:
-            kept = self._kept.setdefault(question, _Kept())
-            self._kept.move_to_end(question)
-            if len(self._kept) > MOST_ANSWERS:
-                self._kept.popitem(last=False)
-        with kept.lock:
+        kept = self._kept.setdefault(question, _Kept())
+        self._kept.move_to_end(question)
+        if len(self._kept) > MOST_ANSWERS:
+            self._kept.popitem(last=False)
+        async with kept.lock:
             version = self._version()
             if kept.version == version and self._clock() - kept.at_s < MOST_AGE_S:
                 return Response(kept.body, media_type=kept.media_type)
             began_s = self._clock()
-            response = compute()
+            response = await run_in_threadpool(compute)
             if response.status_code == 200:
                 kept.version, kept.at_s = version, began_s
                 kept.body, kept.media_type = bytes(response.body), response.media_type

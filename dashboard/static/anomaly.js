@@ -109,7 +109,7 @@ export function anomaly(root, page, id) {
       h("td", { title: utc(record.time_ms) }, moment(record.time_ms)),
       h("td", {}, record.event_id === event.event_id ? `${phases[record.phase] ?? record.phase}: this one` : h("a", { href: anomalyUrl(record.event_id) }, phases[record.phase] ?? record.phase)),
       h("td", {}, record.severity === null ? "" : record.severity_class)));
-    const peak = event.episode?.peak_time_ms ? `Peak at ${moment(event.episode.peak_time_ms)}: ${number(event.episode.peak_value)}.` : "";
+    const peak = event.episode?.peak_time_ms ? `Most severe at ${moment(event.episode.peak_time_ms)}: ${number(event.episode.peak_value)}.` : "";
     return h("section", {}, h("h2", {}, "Course of the episode"), h("table", {}, h("tbody", {}, rows)), h("p", { class: "soft" }, peak));
   }
 
@@ -119,7 +119,7 @@ export function anomaly(root, page, id) {
       ["event time", `${utc(event.event_time)}`], ["detector", event.detector_id],
       ["model", event.model_id ? `${event.model_id}, trained up to ${event.model_version}` : "no trained model was involved"],
       ["state", event.state + (event.cold_start ? ", cold start" : "")], ["direction", event.direction ?? "–"],
-      ["input record", where], ["event id", event.event_id],
+      ["input record", where], ["event id", h("span", { class: "id" }, event.event_id)],
       ["late", event.late_by_ms === null ? "no" : `by ${duration(event.late_by_ms)}`],
     ];
     return h("section", {}, h("h2", {}, "Source"), h("dl", { class: "facts" }, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));

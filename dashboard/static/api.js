@@ -25,9 +25,13 @@ export async function get(path, parameters = {}, signal = undefined) {
     for (const one of Array.isArray(value) ? value : [value]) query.append(name, one);
   }
   const text = query.toString();
+  return ask(text ? `${path}?${text}` : path, { signal });
+}
+
+async function ask(url, options) {
   let response;
   try {
-    response = await fetch(text ? `${path}?${text}` : path, { signal });
+    response = await fetch(url, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "the server does not answer; the page goes on when `lapwing dashboard` runs again");
@@ -38,7 +42,7 @@ export async function get(path, parameters = {}, signal = undefined) {
 export async function send(method, path, document = undefined) {
   const headers = { "Content-Type": "application/json" };
   const body = document === undefined ? undefined : JSON.stringify(document);
-  return answerOf(await fetch(path, { method, headers, body }));
+  return ask(path, { method, headers, body });
 }
 
 export const signIn = (token) => send("POST", "/v1/session", { token });

@@ -220,8 +220,7 @@ export function fleet(root, page) {
   async function refresh() {
     if (busy) return;
     busy = true;
-    await load();
-    await open();
+    await Promise.all([load(), open()]);
     busy = false;
   }
 

@@ -36,7 +36,7 @@ export function incident(root, page, id) {
       ["state", found.end === null ? "open" : BECAUSE[found.closed_because] ?? found.closed_because],
       [found.end === null ? "open for" : "took", duration((found.end ?? clockMs) - found.start)],
       ["severity", `${number(found.severity)} ${found.severity_class}`],
-      ["peak", found.peak_value === null ? moment(found.peak_time) : `${number(found.peak_value)} at ${moment(found.peak_time).slice(5)}`],
+      ["most severe", found.peak_value === null ? moment(found.peak_time) : `${number(found.peak_value)} at ${moment(found.peak_time).slice(5)}`],
       ["episodes", found.open_count ? `${found.episode_count}, ${found.open_count} open` : found.episode_count],
     ];
     document.title = `${found.title} – Lapwing`;
@@ -50,7 +50,7 @@ export function incident(root, page, id) {
       h("dl", { class: "facts" },
         h("dt", {}, found.entity_count === 1 ? "entity" : `${found.entity_count} entities`), h("dd", {}, names(found.entities, (name) => h("a", { href: entityUrl(name) }, name))),
         h("dt", {}, found.metric_count === 1 ? "metric" : `${found.metric_count} metrics`), h("dd", {}, names(found.metrics, (name) => name) || "–"),
-        h("dt", {}, "incident id"), h("dd", {}, found.incident_id)),
+        h("dt", {}, "incident id"), h("dd", { class: "id" }, found.incident_id)),
       said.element,
       h("h2", {}, "Episodes"), timeline(found, clockMs),
       h("h2", {}, "The worst of it"), legend(), charts);

@@ -15,12 +15,15 @@ export function legend(marks = {}) {
     h("span", {}, "Drag to zoom, double-click to reset"));
 }
 
+// A reason that begins with the metric's name, which stands before it in bold already, goes on behind that.
+const afterName = (reason, metric) => (metric && reason.startsWith(`${metric} `) ? reason.slice(metric.length + 1) : reason);
+
 export function anomalyRow(event, clockMs, isOfEntity) {
   const severity = severityClass(event.episode?.peak_severity ?? event.severity ?? 0);
   const title = isOfEntity ? event.metric ?? "several metrics" : event.entity;
   return h("a", { href: anomalyUrl(event.event_id), "data-item": true },
     mark(severity), h("span", { class: "soft", title: utc(event.event_time) }, moment(event.event_time)),
-    h("span", {}, h("b", {}, title), " ", event.reason),
+    h("span", {}, h("b", {}, title), " ", isOfEntity ? afterName(event.reason, event.metric) : event.reason),
     h("span", { class: "soft" }, event.phase === "worse" ? "worse" : episodeText(event.episode, clockMs)));
 }
 
@@ -29,7 +32,7 @@ export function similarRow(one) {
   const ended = { start_ms: one.start, end_ms: one.end, closed_because: one.closed_because };
   return h("a", { href: one.event_id ? anomalyUrl(one.event_id) : incidentUrl(one.incident_id), "data-item": true },
     mark(one.severity_class), h("span", { class: "soft", title: utc(one.start) }, moment(one.start)),
-    h("span", {}, h("b", {}, `${one.entity} · ${one.metric ?? "several metrics"}`), " ", one.was ? `(${one.was}${one.note ? `: ${one.note}` : ""}) ` : "", one.reason),
+    h("span", {}, h("b", {}, `${one.entity} · ${one.metric ?? "several metrics"}`), " ", one.was ? `(${one.was}${one.note ? `: ${one.note}` : ""}) ` : "", afterName(one.reason, one.metric)),
     h("span", { class: "soft", title: `distance ${one.distance}` }, `${one.likeness}; ${one.end === null ? "still open" : episodeText(ended)}`));
 }
 

@@ -57,7 +57,7 @@ export function pipeline(root, page) {
       chart,
       h("div", { class: "two" },
         h("section", {}, h("h2", {}, "Input records without a result, by partition"), answer.lag.problem ? h("p", { class: "empty" }, answer.lag.problem) : bars(parts)),
-        h("section", {}, h("h2", {}, "Models that scored the newest records"), table(["model", "entities", "newest event"], answer.models.map((one) => [one.model_id ?? "no trained model", count(one.entities), moment(one.newest_ms)])))),
+        h("section", {}, h("h2", {}, "Models that scored the newest records"), table(["model", "trained up to (UTC)", "published", "entities", "newest event"], answer.models.map((one) => [one.model_id ?? "no trained model", one.version ? one.version.slice(0, 16).replace("T", " ") : "–", one.published_ms ? `${duration(answer.now_ms - one.published_ms)} ago` : "–", count(one.entities), moment(one.newest_ms)])))),
       h("h2", {}, "Dead letters"),
       answer.dead_letters.by_reason.length
         ? h("div", {}, table(["reason", "records", "newest"], answer.dead_letters.by_reason.map((one) => [one.reason, count(one.count), moment(one.newest_ms)])),

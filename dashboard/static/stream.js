@@ -31,6 +31,7 @@ export function follow(view, entity, handlers) {
       if (wasOpen) handlers.reload?.();
       wasOpen = true;
     });
+    source.addEventListener("heartbeat", alive);
     for (const kind of ["anomaly", "incident", "tick"]) {
       source.addEventListener(kind, (event) => {
         alive();

@@ -14,13 +14,20 @@ feedback_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Say which incidents were real, and use it in training.",
+    epilog=example('lapwing feedback add 6d1f0a --was noise --note "load test"'),
 )
 IncidentId = Annotated[
     str, typer.Argument(metavar="INCIDENT", help="Id of the incident, or its beginning.")
 ]
 
 
-@feedback_app.command(epilog=example('lapwing feedback add 6d1f0a --was noise --note "load test"'))
+@feedback_app.command(
+    short_help="Say whether an incident was real or noise.",
+    epilog=example(
+        "lapwing feedback add 6d1f0a --was real",
+        'lapwing feedback add 6d1f0a --was noise --note "load test"',
+    ),
+)
 def add(
     context: typer.Context,
     incident_id: IncidentId,
@@ -56,7 +63,10 @@ def list_(context: typer.Context, as_json: Json = False) -> None:
     list_feedback(Overrides.of(context).load(), as_json=as_json)
 
 
-@feedback_app.command(epilog=example("lapwing feedback export labels.json"))
+@feedback_app.command(
+    short_help="Write real incidents as labels for training.",
+    epilog=example("lapwing feedback export labels.json"),
+)
 def export(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File that is written.")],

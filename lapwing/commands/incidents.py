@@ -14,7 +14,7 @@ from shared.operations.entry import Overrides, SettingsFile, SlotName
 incidents_app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    epilog=example("lapwing incidents"),
+    epilog=example("lapwing incidents", "lapwing incidents list --state all"),
 )
 
 
@@ -30,7 +30,7 @@ class ShownState(StrEnum):
 def _incidents(
     context: typer.Context, config: SettingsFile = None, group: Group = None, slot: SlotName = None
 ) -> None:
-    """Fold anomalies into incidents, in real time; without a command, run that service.
+    """Group anomalies into incidents, in real time; without a command, run that service.
 
     Episodes of one entity, or of several that start together, become one incident in the
     incidents topic. A second instance is on standby.
@@ -41,7 +41,9 @@ def _incidents(
         context.obj = Overrides.of(context, config)
 
 
-@incidents_app.command("list", epilog=example("lapwing incidents list --state all"))
+@incidents_app.command(
+    "list", epilog=example("lapwing incidents list", "lapwing incidents list --state all --max 10")
+)
 def list_(
     context: typer.Context,
     state: Annotated[
@@ -58,7 +60,10 @@ def list_(
     list_incidents(Overrides.of(context).load(), state=state.value, limit=limit, as_json=as_json)
 
 
-@incidents_app.command(epilog=example("lapwing incidents show 6d1f0a"))
+@incidents_app.command(
+    short_help="Show one incident, and similar past ones.",
+    epilog=example("lapwing incidents show 6d1f0a"),
+)
 def show(
     context: typer.Context,
     incident_id: Annotated[

@@ -9,6 +9,8 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-def example(line: str) -> str:
-    """Return the last line of a command's help text: an example that can be copied."""
-    return f"Example: {line}"
+def example(*lines: str) -> str:
+    """Return the end of a command's help text: examples that can be copied, one per line."""
+    if len(lines) == 1:
+        return f"Example: {lines[0]}"
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])

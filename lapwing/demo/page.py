@@ -78,7 +78,7 @@ def command_name() -> str:
 
 
 def hints(environment_file: Path, lapwing: str, pids: Sequence[int]) -> tuple[str, ...]:
-    """Return the lines that say what to try.
+    """Return the lines that say what to try, in the order in which the page says it.
 
     lapwing : how the command is called here
     pids    : of the predictors; the first is the one to kill
@@ -86,7 +86,7 @@ def hints(environment_file: Path, lapwing: str, pids: Sequence[int]) -> tuple[st
     with_environment = f"(. {shlex.quote(str(environment_file))}; {lapwing}"
     kill = [f"kill -9 {pids[0]}  # a predictor; it comes back, and nothing is lost"] if pids else []
     return (
+        f"{with_environment} explain EVENT_ID)  # an event id from the page",
         *kill,
         f"{with_environment} train --once)  # the predictors take over the new model",
-        f"{with_environment} explain EVENT_ID)  # an event id from the page",
     )

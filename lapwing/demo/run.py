@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -158,10 +158,7 @@ class Demo:
             self.progress.disagreements.append(
                 f"the training read {read:,} of {self.progress.sent_before:,} records"
             )
-        manifest = artifacts.manifest(self.settings.models_dir, sha256)
-        self.progress.model = (
-            f"{sha256[:16]}, {manifest['detector']}, trained up to {manifest['version']}"
-        )
+        self._look_for_model()
         waiting = set(self.predictors)
 
         def loaded() -> bool:
@@ -178,6 +175,15 @@ class Demo:
             "train", "done", f"{time.monotonic() - began_s:.1f} s, all predictors have the model"
         )
 
+    def _look_for_model(self) -> None:
+        """Take over the name of the published model, which the user may have trained again."""
+        sha256 = artifacts.current(self.settings.models_dir)
+        if sha256 is not None and not self.progress.model.startswith(sha256[:16]):
+            manifest = artifacts.manifest(self.settings.models_dir, sha256)
+            self.progress.model = (
+                f"{sha256[:16]}, {manifest['detector']}, trained up to {manifest['version']}"
+            )
+
     def _live(self) -> None:
         total = self.plan.events - self.plan.backfill
         requested = self.options.speed or (math.inf if self.options.once else WATCHABLE_SPEED)
@@ -189,6 +195,8 @@ class Demo:
         self._phase("live", "running", f"{total:,} events {pace}", 0.0)
         for hint in self._hints():
             self.screen.print_step(f"try: {hint}")
+        if not self.options.once:
+            self.screen.print_step("Ctrl-C ends the demo")
         loop = [] if self.options.once else ["--loop"]
         self._replay(
             "live", ["--from", repr(self.options.backfill), "--speed", speed, *loop], total
@@ -214,10 +222,17 @@ class Demo:
             [*arguments(self.options.source), *given, *pace, "--json"],
         )
         before = self.ledger.sent
+        text, rounds = self.progress.phases[phase].text, 0
 
         def ended() -> bool:
-            share = min(1.0, (self.ledger.sent - before) / max(1, total))
-            self.progress.phases[phase] = replace(self.progress.phases[phase], share=share)
+            nonlocal rounds
+            done = (self.ledger.sent - before) / max(1, total)
+            if "--loop" in given and int(done) > rounds:
+                rounds = int(done)
+                self.screen.print_step(f"{phase}: the series begin again, later by whole weeks")
+            share = done - rounds if "--loop" in given else min(1.0, done)
+            shown = f"{text}, round {rounds + 1}" if rounds else text
+            self.progress.phases[phase] = Phase(phase, "running", shown, share)
             return not child.running
 
         self._until(ended)
@@ -335,6 +350,7 @@ class Demo:
             self.progress.rates.append((answered - self._rated[1]) / (now_s - self._rated[0]))
             del self.progress.rates[:-120]
             self._rated = (now_s, answered)
+            self._look_for_model()
             if self.page and (url := self.page.look()):
                 self.screen.print_step(f"page: {url}")
         if now_s - self._shown_s >= FRAME_S:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -96,8 +97,9 @@ class Screen:
             self.live.update(render(frame, max(3, min(16, self.console.height - 20))), refresh=True)
             return
         for anomaly in reversed(frame.newest):
-            if anomaly not in self._anomalies and len(self._anomalies) < LINES_OF_ANOMALIES:
-                self._anomalies.add(anomaly)
+            opened = replace(anomaly, ended_ms=None)  # not again when its episode ends
+            if opened not in self._anomalies and len(self._anomalies) < LINES_OF_ANOMALIES:
+                self._anomalies.add(opened)
                 fields = {
                     "at": minute(anomaly.time_ms),
                     "host": anomaly.entity,

@@ -171,7 +171,7 @@ def render(frame: Frame, rows: int = 12) -> RenderableType:
     none = Text("none so far", "grey58")
     parts.append(_Anomalies(frame.newest, rows) if frame.newest else none)
     if frame.hints:
-        parts += [Text(), Text("to try in another terminal", "bold")]
+        parts += [Text(), Text("to try in another terminal; Ctrl-C here ends the demo", "bold")]
         parts += [Text(hint, "grey58") for hint in frame.hints]
     return Padding(Group(*parts), (1, 2))
 

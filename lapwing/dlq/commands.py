@@ -18,7 +18,10 @@ from shared.errors import ConfigError
 from shared.operations.entry import Overrides
 
 dlq_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="List, show and replay dead letters."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List, show and replay dead letters.",
+    epilog=example("lapwing dlq list"),
 )
 
 ByReason = Annotated[
@@ -50,7 +53,10 @@ Offset = Annotated[
 ]
 
 
-@dlq_app.command("list", epilog=example("lapwing dlq list --reason unknown_schema --since 12h"))
+@dlq_app.command(
+    "list",
+    epilog=example("lapwing dlq list", "lapwing dlq list --reason unknown_schema --since 12h"),
+)
 def list_dead_letters(
     context: typer.Context,
     reason: ByReason = None,
@@ -87,7 +93,12 @@ def show(
     show_letter(Overrides.of(context).load(), partition, offset, raw=raw, as_json=as_json)
 
 
-@dlq_app.command(epilog=example("lapwing dlq replay --reason unknown_schema --dry-run"))
+@dlq_app.command(
+    epilog=example(
+        "lapwing dlq replay --reason unknown_schema --dry-run",
+        "lapwing dlq replay 2 1041 --json-file corrected.json",
+    )
+)
 def replay(
     context: typer.Context,
     partition: Annotated[

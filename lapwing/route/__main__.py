@@ -70,10 +70,6 @@ def route(
     Reads Telegraf's records and similar ones from route.source, and writes Avro records keyed by
     entity to topics.input, which predictors read. Rows that cannot be read become dead letters.
     Several instances share the partitions. docs/route.md has the formats.
-
-    lapwing route --source telegraf.raw --entity '{host}[/{cpu}]'
-
-    lapwing route --format telegraf --dry-run --file record.json
     """
     flags = given(slot=slot, route=given(source=source, format=format_, entity=entity, group=group))
     overrides = Overrides.of(context, config)

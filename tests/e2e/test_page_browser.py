@@ -310,6 +310,11 @@ def test_the_page_goes_on_when_its_server_is_back(tmp_path, filled, chromium):
     expect(page.locator("#live")).to_contain_text("live")
     site.close()
     expect(page.locator("#live")).to_contain_text("reconnecting")
+    said = page.evaluate(
+        "import('/static/api.js').then((api) => api.send('POST', '/v1/feedback', {}))"
+        ".catch((error) => error.message)"
+    )
+    assert "the server does not answer; the page goes on" in said
     site = Site(shutil.copytree(filled, tmp_path / "second"), site.port)
     try:
         expect(page.locator("#live")).to_contain_text("live")

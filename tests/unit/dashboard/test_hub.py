@@ -107,7 +107,7 @@ def test_an_idle_stream_has_a_heartbeat(monkeypatch):
     async def scenario(hub):
         stream = hub.events(hub.subscribe("fleet", None, None))
         await anext(stream)
-        assert await anext(stream) == ": heartbeat\n\n"
+        assert await anext(stream) == "event: heartbeat\ndata: {}\n\n"
         await stream.aclose()
 
     run(scenario)

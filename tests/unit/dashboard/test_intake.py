@@ -10,6 +10,11 @@ import urllib.request
 
 import pytest
 
+from dashboard.history.queries import History
+from dashboard.history.retention import Retention
+from dashboard.history.store import Store
+from dashboard.hub import Hub
+from dashboard.intake import Intake
 from dashboard.server import history_file, run
 from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
@@ -17,7 +22,7 @@ from shared.batch import Blob, Outgoing
 from shared.errors import ConfigError
 from shared.kafka import topic_specs
 from shared.settings import Settings, load_settings
-from tests.support.page_records import activation, anomaly, closed, incident, score
+from tests.support.page_records import activation, anomaly, arrived, closed, incident, score
 from tests.support.page_site import DEADLINE_S, Site, free_port
 
 
@@ -143,3 +148,31 @@ def test_a_missing_topic_is_waited_for_and_named(tmp_path):
                 "/v1/pipeline", lambda answer: named in answer["topics"][0]["problem"]
             )
             assert answer["fleet"]["entities"] == 0
+
+
+def test_a_full_disk_is_said_and_the_page_goes_on_when_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("dashboard.intake.RETRY_S", 0.05)
+    settings = load_settings({"state_dir": tmp_path}, environ={})
+    store = Store(history_file(settings), Retention(30, 10**9))
+    intake = Intake(settings, store, Hub(1))
+    store.apply([arrived("scores", [score(0)])])
+    limit_pages(store, store._db.execute("PRAGMA page_count").fetchone()[0])
+    later = arrived("anomalies", [anomaly(row) for row in range(200)])
+    writer = threading.Thread(target=intake._apply, args=([later],), daemon=True)
+    writer.start()
+    until_s = time.monotonic() + DEADLINE_S
+    while not intake.problem and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert intake.readiness().startswith("no space left for")
+    history = History(store.path, store)
+    assert history.counts() == {"points": 1, "anomalies": 0, "series": 1, "entities": 1}
+    limit_pages(store, 1_000_000)
+    writer.join(DEADLINE_S)
+    assert intake.problem == ""
+    assert history.counts()["anomalies"] == 200
+    intake.close()
+
+
+def limit_pages(store, pages):
+    """Let the file grow no further, as on a full disk."""
+    store._db.execute(f"PRAGMA max_page_count = {pages}")

@@ -37,7 +37,11 @@ def site(tmp_path_factory):
             for name in ENTITIES
         ]
         site.write(1, scores)
-        opened = [anomaly(20, "web-1"), anomaly(21, "web-2", severity=0.71), anomaly(40, "db/1")]
+        opened = [
+            anomaly(20, "web-1"),
+            anomaly(21, "web-2", severity=0.71, peak_severity=0.71),
+            anomaly(40, "db/1"),
+        ]
         nothing = {"severity": None, "severity_class": None, "score": None, "attributions": {}}
         episode = dict.fromkeys(("episode_id", "phase", "episode_start", "peak_time"))
         gap = anomaly(50, "web-2", kind="gap", is_anomaly=False, since=scores[0]["event_time"])
@@ -137,6 +141,40 @@ def test_scores(site):
         entity = site.get(f"/v1/entities/{name}")
         for field in ("score", "severity", "threshold", "state", "top_metric"):
             assert entity[field] == own[-1][field]
+
+
+def test_rates(site):
+    """What the pipeline view counts by the minute is what the topics hold."""
+    page = site.get("/v1/pipeline?minutes=1440")
+    (described,) = command(site, "topics", "describe")
+    records = {one["topic"]: one["records"] for one in described}
+    topics = site.settings.topics
+    for name, topic in (
+        ("scored", topics.scores),
+        ("anomalies", topics.anomalies),
+        ("dead_letters", topics.dead_letters),
+    ):
+        assert sum(minute[name] for minute in page["rates"]) == records[topic] > 0
+    assert page["history"]["points"] == ROWS * len(ENTITIES)
+    read = {one["topic"]: sum(one["positions"].values()) for one in page["topics"]}
+    assert read == {topic: records[topic] for topic in read}
+
+
+def test_episodes(site):
+    """The spans of an entity's chart are the episodes of its incidents."""
+    compared = 0
+    for row in command(site, "incidents", "list", "--state", "all"):
+        (whole,) = command(site, "incidents", "show", row["incident_id"])
+        for entity in whole["entities"]:
+            spans = by("id", site.get(f"/v1/series?entity={entity}")["episodes"])
+            own = [one for one in whole["episodes"] if one["entity"] == entity]
+            assert spans.keys() == {one["episode_id"] for one in own}
+            for one in own:
+                span = spans[one["episode_id"]]
+                shown = (span["metric"], span["start_ms"], span["end_ms"], span["peak_severity"])
+                assert shown == (one["metric"], one["start"], one["end"], one["severity"])
+                compared += 1
+    assert compared == 3
 
 
 def test_dead_letters(site):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from html.parser import HTMLParser
 from urllib.parse import quote
@@ -167,7 +168,9 @@ def test_the_page_has_no_inline_script_or_style_and_its_files_exist(client):
             link = attributes.get(name, "")
             if link.startswith("/"):
                 assert client.get(link).status_code == 200, link
+    early = {one.get("href") or one.get("src") for _, one in found}
     for module in STATIC.glob("*.js"):
+        assert f"/static/{module.name}" in early, "asked for at once, not module by module"
         for name in re.findall(r"from \"\./([^\"]+)\"", module.read_text("utf-8")):
             assert (STATIC / name).is_file(), f"{module.name}: {name}"
 
@@ -233,6 +236,10 @@ def test_without_a_token_another_sites_name_is_refused(client):
         assert is_own_name(host, "box")
     for host in ("", "localhost.evil.example", "127.0.0.1.evil.example", "box.example"):
         assert not is_own_name(host, "box")
+
+
+def test_the_page_listens_on_loopback_unless_told_otherwise():
+    assert ipaddress.ip_address(load_settings(environ={}).dashboard.host).is_loopback
 
 
 def test_a_wrong_token_setting_is_refused_without_printing_it():

@@ -37,7 +37,14 @@ def path(tmp_path):
 def chart_of(history, rows, entity="web-1", width=1000):
     asked = Range(START_MS, START_MS + rows * STEP_MS, width)
     (chart,) = history.series(entity, ["cpu"], asked)
-    return chart
+    return {name: plain(value) for name, value in chart.items()}
+
+
+def plain(value):
+    """An array as a list, with None for NaN."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return [None if one != one else one for one in value.tolist()]
 
 
 def test_packed_points_come_back_bit_for_bit():

@@ -13,9 +13,10 @@ from dashboard.history.queries import History
 from dashboard.history.retention import Retention
 from dashboard.history.store import Store
 from dashboard.hub import Hub
-from dashboard.model_reports import ModelReports, read_bounded
+from dashboard.model_reports import ModelReports, read_bounded, with_age
 from dashboard.server import history_file, make_app
 from shared.settings import load_settings
+from tests.support.page_records import activation
 
 
 def publish(folder, age_s=0, **facts):
@@ -87,6 +88,18 @@ def test_a_file_beyond_its_bound_is_refused(tmp_path):
     (tmp_path / "large").write_bytes(b"x" * 11)
     with pytest.raises(ValueError, match="11 bytes, at most 10"):
         read_bounded(tmp_path / "large", 10)
+
+
+def test_models_that_scored_have_a_version_and_an_age(tmp_path):
+    sha256 = publish(tmp_path)
+    elsewhere = activation(0, 0, "ab" * 32)
+    scored = [{"model_id": sha256[:16]}, {"model_id": "ab" * 8}, {"model_id": None}]
+    rows = with_age(scored, [elsewhere], ModelReports(tmp_path).summary()["models"])
+    assert [(row["version"], row["published_ms"]) for row in rows] == [
+        ("2014-04-16", 1_700_000_000_000),
+        ("2014-04-16T00:00:00Z", None),
+        (None, None),
+    ]
 
 
 def test_the_api_gives_models_and_pictures_that_can_do_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -23,7 +24,10 @@ class World:
         return JSONResponse({"number": self.computed}, status)
 
     def ask(self, question="q", status=200):
-        return self.shared.get(question, lambda: self.compute(status)).body
+        return self.get(lambda: self.compute(status), question).body
+
+    def get(self, compute, question="q"):
+        return asyncio.run(self.shared.get(question, compute))
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def test_what_changes_while_an_answer_is_computed_makes_it_stale(world):
         world.version += 1
         return response
 
-    world.shared.get("q", compute)
+    world.get(compute)
     assert world.ask() == b'{"number":2}'
 
 
@@ -68,16 +72,11 @@ def test_many_askers_at_once_wait_for_one_computation(world):
         time.sleep(0.1)
         return world.compute()
 
-    answers = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(world.shared.get("q", slow).body))
-        for _ in range(20)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answers == [b'{"number":1}'] * 20
+    async def ask_all():
+        return await asyncio.gather(*(world.shared.get("q", slow) for _ in range(100)))
+
+    answers = [answer.body for answer in asyncio.run(ask_all())]
+    assert answers == [b'{"number":1}'] * 100
 
 
 def test_an_error_leaves_nothing_behind(world):
@@ -85,5 +84,23 @@ def test_an_error_leaves_nothing_behind(world):
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
-        world.shared.get("q", fail)
+        world.get(fail)
     assert world.ask() == b'{"number":1}'
+
+
+def test_who_waits_leaves_the_threads_to_other_questions(world):
+    """More askers of one question than there are threads, and another question in between."""
+    release = threading.Event()
+
+    def slow():
+        assert release.wait(20)
+        return world.compute()
+
+    async def ask_all():
+        waiting = [asyncio.create_task(world.shared.get("q", slow)) for _ in range(100)]
+        await asyncio.sleep(0.05)
+        other = await asyncio.wait_for(world.shared.get("another", world.compute), 20)
+        release.set()
+        return other.body, {answer.body for answer in await asyncio.gather(*waiting)}
+
+    assert asyncio.run(ask_all()) == (b'{"number":1}', {b'{"number":2}'})

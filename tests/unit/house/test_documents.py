@@ -83,23 +83,39 @@ def test_every_command_is_spoken_of():
     assert names - settings == set()
 
 
-def leaves(command, path="lapwing"):
-    """Every command that does something, with the words that call it."""
-    inner = getattr(command, "commands", None)
-    if inner is None:
-        yield path, command
-    for name, sub_command in (inner or {}).items():
-        yield from leaves(sub_command, f"{path} {name}")
+def every(command, path="lapwing"):
+    """Every command and every group of commands, with the words that call it."""
+    yield path, command
+    for name, sub_command in getattr(command, "commands", {}).items():
+        yield from every(sub_command, f"{path} {name}")
 
 
 def test_every_command_has_an_example_that_parses():
-    found = dict(leaves(typer.main.get_command(app)))
-    assert {"lapwing topics ensure", "lapwing dlq replay", "lapwing predict"} <= set(found)
+    found = dict(every(typer.main.get_command(app)))
+    assert {"lapwing topics", "lapwing topics ensure", "lapwing dlq replay"} <= set(found)
+    del found["lapwing"]
     for path, command in found.items():
-        begin, _, line = (command.epilog or "").partition(": ")
-        assert begin == "Example", f"{path}: the help text ends without an example"
-        assert line.startswith(path)
-        parse(shlex.split(line)[1:])
+        for line in examples(path, command):
+            assert line.startswith(path)
+            parse(shlex.split(line)[1:])
+
+
+def examples(path, command):
+    """The examples at the end of a help text: one on its line, several on a line each."""
+    begin, _, rest = (command.epilog or "").removeprefix("\b\n").partition(":")
+    lines = [line.strip() for line in rest.strip().splitlines()]
+    assert (begin, lines) in [("Example", lines[:1]), ("Examples", lines)], path
+    assert lines, f"{path}: the help text ends without an example"
+    return lines
+
+
+def test_no_list_of_commands_ends_in_the_middle_of_a_sentence():
+    for path, command in every(typer.main.get_command(app)):
+        if hasattr(command, "commands"):
+            shown = command.get_help(typer.Context(command, info_name=path))
+            _, _, listed = shown.partition("Commands:")
+            assert listed
+            assert "..." not in listed, f"{path}: short_help says it in a few words\n{listed}"
 
 
 def test_commands_that_messages_and_help_name_parse():

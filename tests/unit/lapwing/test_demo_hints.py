@@ -27,7 +27,7 @@ def test_a_hint_is_a_command_with_a_remark(tmp_path):
     folder = tmp_path / "with space"
     folder.mkdir()
     path = write_environment(folder, {"LAPWING_SLOT": "7"})
-    kill, train, explain = hints(path, "echo lapwing", [41, 42])
+    explain, kill, train = hints(path, "echo lapwing", [41, 42])
     assert kill.startswith("kill -9 41  #")
     for hint, said in ((train, "lapwing train --once"), (explain, "lapwing explain EVENT_ID")):
         shown = subprocess.run(["/bin/sh", "-c", hint], capture_output=True, text=True, check=True)

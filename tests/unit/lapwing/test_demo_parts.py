@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -409,6 +410,13 @@ def test_anomalies_are_said_once_and_not_all(screen):
     assert text.count("anomaly at 1970-01-01") == LINES_OF_ANOMALIES
     assert "because cpu [bold] is 98" in text
     assert text.count("counted only") == 1
+
+
+def test_an_anomaly_is_not_said_again_when_its_episode_ends(screen):
+    first = AnomalyLine(0, "host-1", 0.7, SeverityClass.MINOR, "cpu is 98", "1")
+    screen.show(frame(newest=[first]))
+    screen.show(frame(newest=[replace(first, ended_ms=60_000)]))
+    assert message(screen).count("anomaly at") == 1
 
 
 def test_an_anomaly_of_a_cold_start_has_no_number_for_a_score(screen):

@@ -192,13 +192,13 @@ $(BIN)/python:
 	"$$found" -m venv --clear $(VENV)
 
 $(CORE): requirements/core.txt requirements/build.txt pyproject.toml | $(BIN)/python
-	@echo "installing requirements/core.txt (once, up to a minute)"
+	@echo "installing requirements/core.txt (once)"
 	@$(INSTALL) -r requirements/build.txt -r requirements/core.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(FULL): requirements/full.txt $(CORE) | $(BIN)/python
-	@echo "installing requirements/full.txt (once, up to a minute)"
+	@echo "installing requirements/full.txt (once)"
 	@$(INSTALL) -r requirements/full.txt
 	@touch $@
 
@@ -209,7 +209,7 @@ $(DEV): requirements/dev.txt $(FULL) | $(BIN)/python
 	@touch $@
 
 $(WARM): $(wildcard shared/kernels/*.py shared/*/kernels/*.py shared/*/kernels/*/*.py shared/kafka/engine/native/kernels/*.py) $(CORE)
-	@echo "compiling the kernels (once, one to three minutes; it says which took longest)"
+	@echo "compiling the kernels (once, a few minutes; a line for each module that took long)"
 	@find shared benchmarks -name '*.nb[ci]' -delete  # the cache knows a kernel's own file only
 	@$(BIN)/python -m shared.kernels
 	@touch $@

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import data
+from producer.fetch import DEFAULT_DIR
 from producer.files.columns import ColumnChoice, ColumnRules, metric_name
 from producer.files.series import Series, read_series
 from shared.errors import ConfigError, DataError
@@ -128,7 +129,8 @@ def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
     if source.is_file():
         return {source.stem: source}
     if not source.is_dir():
-        raise DataError(f"{source}: no such file or folder")
+        hint = "; `lapwing data fetch` downloads NAB into it" if source == DEFAULT_DIR else ""
+        raise DataError(f"{source}: no such file or folder{hint}")
     for root in (source / "data", source):
         for folder in folders:
             if (root / folder).is_dir():

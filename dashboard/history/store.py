@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
 from dashboard.history import points as forms
@@ -33,7 +32,7 @@ from dashboard.history.incidents import (
 from dashboard.history.results import Arrived, Stream
 from dashboard.history.retention import Retention
 from dashboard.history.tables import open_for_writing, set_aside
-from dashboard.history.tail import GrowingTail, Tail, rows_by_series
+from dashboard.history.tail import GrowingTail, Sealing, Tail, rows_by_series
 from shared.events import Kind
 from shared.kernels.units import MINUTE_MS
 
@@ -74,29 +73,6 @@ class Changes:
     clock_ms: int | None = None
 
 
-@dataclass(slots=True)
-class _Sealing:
-    """A frozen tail on its way into blocks.
-
-    tail    : TAIL (n,)  ordered by series
-    numbers : int32 (n,) their series
-    starts  : first row of each series, then n
-    last_id : of the rows of the table ``tail`` that hold these points
-    next    : index of the next series
-    """
-
-    tail: Tail
-    numbers: npt.NDArray[np.int32]
-    starts: Sequence[int]
-    last_id: int
-    next: int = 0
-
-    def rows_of(self, series: int) -> Tail:
-        """Return the rows of one series."""
-        start, end = np.searchsorted(self.numbers, [series, series + 1])
-        return self.tail[start:end]
-
-
 class Store:
     """The history in one SQLite file; one thread writes, any thread may call ``tail_of``.
 
@@ -129,7 +105,7 @@ class Store:
             for (blob,) in self._db.execute("SELECT points FROM tail ORDER BY id")
         ]
         self._tail = GrowingTail()
-        self._sealing: _Sealing | None = None
+        self._sealing: Sealing | None = None
         for part in parts:
             self._extend_tail(part)
 
@@ -249,7 +225,7 @@ class Store:
         self._sealing = None
         self._retention.apply(self._db)
 
-    def _seal_until(self, sealing: _Sealing, until_s: float) -> bool:
+    def _seal_until(self, sealing: Sealing, until_s: float) -> bool:
         """Write blocks until a time by the monotonic clock; return whether all are written."""
         while sealing.next < len(sealing.starts) - 1:
             start, end = sealing.starts[sealing.next : sealing.next + 2]
@@ -261,7 +237,7 @@ class Store:
         self._db.execute("DELETE FROM tail WHERE id <= ?", (sealing.last_id,))
         return True
 
-    def _begin_sealing(self) -> _Sealing | None:
+    def _begin_sealing(self) -> Sealing | None:
         """Freeze the tail and begin an empty one."""
         with self._lock:
             tail, numbers = self._tail.held()
@@ -271,7 +247,7 @@ class Store:
         order = np.argsort(numbers, kind="stable")
         tail, numbers = tail[order], numbers[order]
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        sealing = _Sealing(tail, numbers, [*starts.tolist(), len(tail)], last_id)
+        sealing = Sealing(tail, numbers, [*starts.tolist(), len(tail)], last_id)
         with self._lock:
             self._sealing = sealing
             self._tail = GrowingTail()

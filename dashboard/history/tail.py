@@ -6,6 +6,7 @@ Invariant: an array that a reader holds is never changed; points are only added 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,29 @@ class GrowingTail:
     def held(self) -> tuple[Tail, Numbers]:
         """Return the points so far, and the numbers of their series."""
         return self._points[: self.count], self._numbers[: self.count]
+
+
+@dataclass(slots=True)
+class Sealing:
+    """A frozen tail on its way into blocks.
+
+    tail    : TAIL (n,)  ordered by series
+    numbers : int32 (n,) their series
+    starts  : first row of each series, then n
+    last_id : of the rows of the table ``tail`` that hold these points
+    next    : index of the next series
+    """
+
+    tail: Tail
+    numbers: Numbers
+    starts: Sequence[int]
+    last_id: int
+    next: int = 0
+
+    def rows_of(self, series: int) -> Tail:
+        """Return the rows of one series."""
+        start, end = np.searchsorted(self.numbers, [series, series + 1])
+        return self.tail[start:end]
 
 
 def rows_by_series(points: Tail, numbers: Numbers, series: Sequence[int]) -> dict[int, Tail]:

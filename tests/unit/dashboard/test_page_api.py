@@ -7,11 +7,12 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from dashboard.access import is_own_name
-from dashboard.history.queries import History
+from dashboard.history.queries import History, _shortened
 from dashboard.history.retention import Retention
 from dashboard.history.store import Store
 from dashboard.hub import Hub
@@ -53,6 +54,31 @@ def test_entities_are_listed_with_charts(client):
     assert client.get("/v1/entities", params={"q": "WEB"}).json()["total"] == 1
     page = client.get("/v1/entities", params={"limit": 1, "offset": 1, "order": "name"}).json()
     assert [row["name"] for row in page["entities"]] == ["web-1"]
+
+
+def test_numbers_of_a_series_keep_their_digits_and_missing_ones_are_null(tmp_path):
+    client = make_client(tmp_path)
+    store = Store(tmp_path / "dashboard" / "history.sqlite3", Retention(30, 10**9))
+    values = [0.1, None, 1_700_000_000.25]
+    records = [score(row, entity="new", value=value) for row, value in enumerate(values)]
+    for record in records:
+        record["metrics"][0]["expected"] = 0.3
+    store.apply([arrived("scores", records, 400)])
+    store.seal()
+    (chart,) = client.get("/v1/series", params={"entity": "new"}).json()["metrics"]
+    assert chart["value"] == values
+    assert chart["expected"] == [0.3] * 3, (
+        "stored with seven digits, shown with as few as give them"
+    )
+    assert chart["time_ms"] == [record["event_time"] for record in records]
+
+
+def test_a_small_chart_is_shortened_only_where_it_looks_the_same():
+    wide, narrow = np.array([0.0, np.nan, 1.1]), 1.7e9 + np.arange(3.0)
+    huge, none = np.array([0.0, 1e300]), np.array([])
+    assert _shortened(wide).dtype == np.float32
+    for values in (narrow, huge, none, np.array([np.nan]), np.zeros(3)):
+        assert np.array_equal(_shortened(values), values, equal_nan=True)
 
 
 def test_a_series_is_decimated_and_zoomed(client):

@@ -184,6 +184,12 @@ def test_a_folder_without_series_is_an_error(tmp_path):
         find_files(tmp_path / "none")
 
 
+def test_where_nab_would_be_the_command_that_downloads_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="`lapwing data fetch` downloads NAB"):
+        find_files(Path("data/nab"))
+
+
 def test_read_folder_skips_per_file(tmp_path):
     folder(tmp_path, "a.csv", "b.csv")
     (tmp_path / "b.csv").write_text("timestamp,value\nsoon,1\n2014-04-10 00:04:00,1\n")

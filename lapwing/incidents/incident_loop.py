@@ -39,6 +39,7 @@ from shared.operations.counters import (
 )
 from shared.operations.failpoints import failpoint
 from shared.operations.retry import Outage
+from shared.operations.transactions import failures_abort
 from shared.ports import Sink, Source
 
 log = structlog.get_logger()
@@ -253,16 +254,12 @@ class IncidentLoop:
         self._report(changes)
 
     def _commit(self, sink: Sink, changes: Sequence[Changed], position: Position) -> None:
-        """Send changes and commit them; any other failure is an abort: the fold is ahead by now."""
-        try:
+        """Send changes and commit them; after a failure the fold is ahead, and read back."""
+        with failures_abort():
             if changes:
                 sink.send(outgoing(self.topics.incidents, changes, self.schema_id))
             failpoint("after_produce")
             sink.commit({PARTITION: position})
-        except (TransactionAborted, TransactionInDoubt, ProducerFenced):
-            raise
-        except TransportError as error:
-            raise TransactionAborted(str(error)) from error
 
     def _fold(self, fold: IncidentFold, batch: Batch) -> list[Changed]:
         changes: list[Changed] = []

@@ -35,6 +35,7 @@ from shared.operations.counters import (
 )
 from shared.operations.failpoints import failpoint
 from shared.operations.retry import Outage
+from shared.operations.transactions import failures_abort
 from shared.ports import Sink, Source
 
 log = structlog.get_logger()
@@ -288,11 +289,11 @@ class RouteLoop:
         return row
 
     def _send(self, batch: Batch, routed: Routed, refused: Sequence[RefusedRecord]) -> None:
-        """Send events and dead letters; any failure is an abort, since a part may be queued."""
+        """Send events and dead letters."""
         topics, decoder = self.topics, self.dependencies.router.decoder
         if self._pending.began_s is None:
             self._pending.began_s = self.dependencies.clock()
-        try:
+        with failures_abort():
             if routed.values:
                 values, keys = Blob.join(routed.values), Blob.join(routed.keys)
                 self._sink.send(Outgoing(topics.target, values, keys))
@@ -307,10 +308,6 @@ class RouteLoop:
                         topics.max_value_bytes,
                     )
                 )
-        except (TransactionAborted, TransactionInDoubt, ProducerFenced):
-            raise
-        except TransportError as error:
-            raise TransactionAborted(str(error)) from error
         for one in refused:
             place = f"{batch.topic}[{batch.partition}]@{int(batch.offsets[one.row])}"
             self._pending.letters.append((one.code, place, sentence(one.refusals, decoder)))
@@ -343,12 +340,8 @@ class RouteLoop:
         pending = self._pending
         if not pending.positions:
             return
-        try:
+        with failures_abort():
             self._sink.commit(pending.positions)
-        except (TransactionAborted, TransactionInDoubt, ProducerFenced):
-            raise
-        except TransportError as error:
-            raise TransactionAborted(str(error)) from error
         self._pending = _Pending()
         self._report(pending)
 

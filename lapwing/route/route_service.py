@@ -28,7 +28,7 @@ from shared.kafka import (
     wrong_count,
 )
 from shared.operations.counters import Counters
-from shared.operations.health import Health
+from shared.operations.health import LoopHealth
 from shared.operations.retry import Outage, Retry
 from shared.operations.telemetry import TelemetryServer
 from shared.ports import Sink
@@ -39,18 +39,6 @@ log = structlog.get_logger()
 
 SETTLE_S = 5.0
 """Time without an error after which an outage is over."""
-
-
-class RouteHealth(Health):
-    """The reasons of the service before its loop runs, and of the loop afterwards."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop: RouteLoop | None = None
-
-    def __call__(self) -> str:
-        """Return why the service is not ready; empty when it is."""
-        return super().__call__() if self.loop is None else self.loop.reason()
 
 
 class RouteSchemas:
@@ -123,7 +111,7 @@ def router_of(settings: Settings) -> RowRouter:
 def _run(
     settings: Settings, router: RowRouter, counters: Counters, stopping: Callable[[], bool]
 ) -> None:
-    health = RouteHealth()
+    health = LoopHealth()
     with TelemetryServer(settings.telemetry, counters, health):
         outage = Outage(settings.outage_deadline_s, counters, health=health, settle_s=SETTLE_S)
         retry = Retry(outage, stopping)

@@ -7,6 +7,9 @@ from tests.faults.mutations import Edit, Mutant
 LOOP, PROGRESS = "lapwing/notify/notify_loop.py", "lapwing/notify/progress.py"
 DELIVERY, RECEIVERS = "lapwing/notify/delivery.py", "lapwing/notify/receivers.py"
 NOTICE, BODIES = "shared/notices/notice.py", "shared/notices/bodies.py"
+BUSY_S = 60.0
+"""A killed service needs more than the usual patience to start where many other processes run."""
+
 KILLS = "notify: kill -9 of every part between (full: 10,000 incidents)"
 
 MUTANTS = (
@@ -20,6 +23,7 @@ MUTANTS = (
             ),
         ),
         (KILLS,),
+        patience_s=BUSY_S,
     ),
     Mutant(
         "notify: a restart skips more than was settled",
@@ -31,6 +35,7 @@ MUTANTS = (
             ),
         ),
         (KILLS,),
+        patience_s=BUSY_S,
     ),
     Mutant(
         "notify: each attempt has a key of its own",
@@ -42,6 +47,7 @@ MUTANTS = (
             ),
         ),
         (KILLS,),
+        patience_s=BUSY_S,
     ),
     Mutant(
         "notify: a mail that comes again has another Message-ID",
@@ -55,6 +61,7 @@ MUTANTS = (
         ),
         (KILLS,),
         tries=3,
+        patience_s=BUSY_S,
     ),
     Mutant(
         "notify: what fails once is given up",
@@ -66,11 +73,13 @@ MUTANTS = (
             ),
         ),
         (KILLS,),
+        patience_s=BUSY_S,
     ),
     Mutant(
         "notify: what fails once is taken for delivered",
         (Edit(DELIVERY, "            if answer.delivered:\n", "            if answer:\n"),),
         (KILLS,),
+        patience_s=BUSY_S,
     ),
     Mutant(
         "notify: the end of an incident does not end its alert",
@@ -82,6 +91,7 @@ MUTANTS = (
             ),
         ),
         (KILLS,),
+        patience_s=BUSY_S,
     ),
     Mutant(
         "notify: open incidents are not sent again to Alertmanager",
@@ -93,6 +103,7 @@ MUTANTS = (
             ),
         ),
         (KILLS,),
+        patience_s=BUSY_S,
     ),
     Mutant(
         "notify: an incident that has become worse is no news",
@@ -104,5 +115,6 @@ MUTANTS = (
             ),
         ),
         (KILLS,),
+        patience_s=BUSY_S,
     ),
 )

@@ -31,7 +31,13 @@ from tests.support.anomaly_logs import BEGIN_MS, Row, alarm, apply
 from tests.support.services.notice_receivers import ALERTMANAGER, Alertmanager, NoticeReceiver
 from tests.support.services.service import Service
 
-WAIT_S = 120.0
+WAIT_S = 180.0
+"""Longest time in which nothing may happen that a row waits for; a busy machine is slow at most."""
+
+PER_S = 2
+"""Incidents per second that are waited for at least."""
+
+TELL_S = 15.0
 PUBLISH_S = 280.0
 CHUNK = 100
 RANK = {"open": 0, "worse": 1, "resolved": 2, "ended": 2}
@@ -51,6 +57,7 @@ def notices_killed(testbed: Testbed, tally: Tally) -> None:
             story.publish(records[number * share : (number + 1) * share])
             story.pause(tally.pick(0.4, 1.0, 2.0))
             story.break_something(number)
+            story.tell(f"fault {number + 1} of {kills}")
         story.publish(records[kills * share :])
         story.await_end()
         story.compare()
@@ -86,8 +93,12 @@ class _Story:
         self.slot = Slot(self.name, self.log, environ, testbed.tree, module="lapwing.notify")
         self.records = incidents(tally, count)
         self.broken = 0
+        self.killed: Counter[str] = Counter()
+        self.published = 0
         self.admin: Admin | None = None
-        self.wait_s = min(WAIT_S + count / 20, testbed.patience_s + count / 20)
+        self.stall_s = min(WAIT_S, testbed.patience_s)
+        self.wait_s = self.stall_s + count / PER_S
+        self.began_s = self.told_s = time.monotonic()
 
     def _skip_alertmanager(self) -> None:
         missing = "Debian's package prometheus-alertmanager is not installed"
@@ -123,6 +134,7 @@ class _Story:
             except RowFailed as failed:
                 log = self.testbed.kafka.log(20)
                 raise RowFailed(f"{failed} after {self.broken} faults\n{log}") from failed
+            self.published += len(records[start : start + CHUNK])
             self.slot.restart_if_ended()
 
     def pause(self, most_s: float) -> None:
@@ -138,6 +150,7 @@ class _Story:
             taken = self.slot.log_count("incidents taken over")
             began_s = time.monotonic()
             self.slot.kill()
+            self.killed["notify"] += 1
             self._await(lambda: self.slot.log_count("incidents taken over") > taken, "the takeover")
             self.tally.recoveries.append(time.monotonic() - began_s)
             return
@@ -147,27 +160,26 @@ class _Story:
             self.testbed.proxy.cut(self.tally.dice.choice(("refuse", "silence")))
             self.pause(2.0)
             self.testbed.proxy.mend()
+            self.killed["cuts of the network"] += 1
             return
         services[turn].kill()
         self.tally.kills += 1
+        self.killed[services[turn].name] += 1
         self.pause(1.5)
         services[turn].start()
 
     def await_end(self) -> None:
         """Wait until every notice is settled and Alertmanager has all that is open."""
         end = Admin(self.settings).end_offsets(self.settings.topics.incidents)[0]
-
-        def is_done() -> bool:
-            assert self.admin is not None
-            at = self.admin.committed(self.settings.notify.group, self.settings.topics.incidents)
-            return bool(at) and at[0] is not None and at[0].offset >= end
-
-        self._await(is_done, "the end")
+        self._await(lambda: self._committed() >= end, "the end")
+        self.tell("all notices are settled")
         if (pager := self.alertmanager) is not None:
             wanted = open_after(self.records)
             limit_s = min(3 * self.hold_hours * 900, self.testbed.patience_s)
             with contextlib.suppress(RowFailed):
-                self._await(lambda: pager.firing().keys() == wanted.keys(), "", limit_s)
+                self._await(
+                    lambda: pager.firing().keys() == wanted.keys(), "Alertmanager's end", limit_s
+                )
         self.slot.stop()
 
     def compare(self) -> None:
@@ -183,6 +195,7 @@ class _Story:
             counts.wrong += _split_ids(taken)
             counts.disorder += _disorder(taken)
             again = sum(keys.values()) - len(keys)
+            tally.more[f"{receiver.kind}_missing"] = len(expected - keys.keys())
             tally.more[f"{receiver.kind}_notices"] = len(keys)
             tally.more[f"{receiver.kind}_repeats"] = again
         if self.alertmanager is not None:
@@ -197,6 +210,8 @@ class _Story:
         tally.kills += self.slot.exits[KILLED]
         tally.events += len(self.records)
         tally.more["incidents"] = len({*_ids(self.records)})
+        tally.more["notices"] = len(expected)
+        tally.more["kills_of"] = dict(self.killed)
 
     def close(self) -> None:
         if self.slot.process is not None and self.slot.process.poll() is None:
@@ -206,15 +221,46 @@ class _Story:
         if self.admin is not None:
             self.admin.close()
 
+    def tell(self, what: str) -> None:
+        """Print how far it is."""
+        self.told_s = time.monotonic()
+        inboxes = ", ".join(f"{one.kind} {one.size():,}" for one in (self.http, self.smtp))
+        print(
+            f"{self.name} {self.told_s - self.began_s:4.0f} s: {what}; records written"
+            f" {self.published:,} of {len(self.records):,}, notices taken: {inboxes}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _committed(self) -> int:
+        assert self.admin is not None
+        at = self.admin.committed(self.settings.notify.group, self.settings.topics.incidents)
+        return at[0].offset if at and at[0] is not None else -1
+
     def _await(self, done: Callable[[], bool], what: str, timeout_s: float | None = None) -> None:
+        """Wait; fail when nothing has arrived for ``stall_s``, or after the timeout."""
         wait_s = self.wait_s if timeout_s is None else timeout_s
-        deadline = time.monotonic() + wait_s
+        now_s = moved_s = time.monotonic()
+        deadline_s, seen = now_s + wait_s, self._taken()
         while not done():
             self.slot.restart_if_ended()
-            if time.monotonic() > deadline:
+            now_s = time.monotonic()
+            if (taken := self._taken()) != seen:
+                seen, moved_s = taken, now_s
+            if now_s > min(deadline_s, moved_s + max(self.stall_s, timeout_s or 0.0)):
                 text = self.log.read_text("utf-8", "replace")[-2500:] if self.log.exists() else ""
-                raise RowFailed(f"{self.name}: {what} did not happen within {wait_s:g} s\n{text}")
-            time.sleep(0.05)
+                raise RowFailed(
+                    f"{self.name}: {what} did not happen within {wait_s:g} s, or nothing within"
+                    f" {self.stall_s:g} s\n{text}"
+                )
+            if now_s - self.told_s > TELL_S:
+                self.tell(f"waiting for {what}")
+            time.sleep(0.1)
+
+    def _taken(self) -> tuple[int, ...]:
+        return tuple(
+            one.inbox.stat().st_size for one in (self.http, self.smtp) if one.inbox.exists()
+        )
 
 
 def incidents(tally: Tally, count: int) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from lapwing.topics import ensure
 from shared.kafka import Admin
@@ -118,3 +119,38 @@ def test_notices_survive_a_kill(stack: Stack) -> None:
         wait(lambda: set(inbox.keys) == {"e1open/open", "e1open/resolved"}, "both notices")
         sender.send_signal(signal.SIGTERM)
         assert sender.wait(30) == 0, log_of(sender)
+
+
+def test_a_deleted_incidents_topic_is_named(stack: Stack) -> None:
+    """Both services say which topic is gone; made anew, it is not taken for the former one."""
+    topic = stack.settings.topics.incidents
+    stack.environ["LAPWING_OUTAGE_DEADLINE_S"] = "5"
+    with receiver([]) as inbox:
+        stack.environ |= {
+            "LAPWING_NOTIFY__GROUP": f"{stack.settings.topics.dataset}-notify",
+            "LAPWING_NOTIFY__TARGETS": json.dumps({"ops": {"kind": "webhook", "url": inbox.url}}),
+        }
+        folding, sending = stack.start("lapwing.incidents"), stack.start("lapwing.notify")
+        wait(lambda: "incidents taken over" in Path(sending.log).read_text(), "the sender")
+        publish(stack.settings, [alarm(1, "open", entity="web-1")])
+        wait(lambda: set(inbox.keys) == {"e1open/open"}, "the notice")
+        delete(stack, topic)
+        publish(stack.settings, [alarm(2, "open", entity="db-1", metric="io", minute=90)])
+        for ended in (folding, sending):
+            assert ended.wait(90) == 1, log_of(ended)
+            assert topic in Path(ended.log).read_text()[-2_000:], log_of(ended)
+        for module in ("lapwing.incidents", "lapwing.notify"):
+            refused = stack.start(module)
+            assert refused.wait(60) in (1, 2), log_of(refused)
+            assert topic in Path(refused.log).read_text(), log_of(refused)
+        ensure(stack.settings).checked()
+        recreated = stack.start("lapwing.incidents")
+        assert recreated.wait(60) == 1, log_of(recreated)
+        assert "was deleted and recreated" in Path(recreated.log).read_text()
+        assert position(stack) == 1, "the second alarm is still to be folded"
+
+
+def delete(stack: Stack, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": stack.settings.bootstrap})
+    admin.delete_topics([topic])[topic].result(15)
+    wait(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic is gone")

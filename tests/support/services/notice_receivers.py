@@ -48,6 +48,10 @@ class NoticeReceiver(ProcessService):
     def answers(self) -> bool:
         return port_answers(self.port)
 
+    def size(self) -> int:
+        """Return about how many notices it has taken, repeats included."""
+        return self.inbox.read_bytes().count(b"}") if self.inbox.exists() else 0
+
     def taken(self) -> list[dict[str, Any]]:
         """Return what it took; a line that a kill has cut was never answered."""
         text = self.inbox.read_text("utf-8") if self.inbox.exists() else ""

@@ -22,6 +22,7 @@ OF_PROMETHEUS = {"job", "instance", "service", "le", "up"}
 """Labels that scraping adds, and the metric that it writes."""
 
 PROMTOOL = shutil.which("promtool")
+COMPOSE = shutil.which("docker-compose")
 
 _NAMES = re.compile(r"\b(lapwing_[a-z_]+)\b(?:\{([^}]*)\})?")
 _GROUPED = re.compile(r"by \(([^)]*)\)\s*\(", re.DOTALL)
@@ -164,6 +165,21 @@ def test_the_profile_mounts_what_is_there() -> None:
         mount == f"./deploy/grafana/dashboards:{provider['options']['path']}:ro"
         for mount in observing["grafana"]["volumes"]
     )
+
+
+@pytest.mark.skipif(COMPOSE is None, reason="docker-compose is not installed")
+def test_compose_accepts_the_profile() -> None:
+    done = subprocess.run(
+        [str(COMPOSE), "--profile", "observability", "config"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    for name in ("prometheus", "grafana"):
+        assert services[name]["profiles"] == ["observability"]
 
 
 # -- by Prometheus' own tool -----------------------------------------------------------------------

@@ -19,6 +19,7 @@ from lapwing.notify.notify_service import silences_of, targets_of
 from lapwing.notify.receivers import Answer, HttpReceiver, MailReceiver, answer_of
 from shared.encode.records import decode_records, encode_records
 from shared.errors import TransportError
+from shared.notices.notice import Notice
 from shared.operations.counters import NOTICES, NOTICES_WAITING, Counters
 from shared.operations.retry import Outage
 from shared.settings import NotifySettings, TargetSettings
@@ -100,6 +101,52 @@ def test_what_is_refused_or_fails_for_long_is_unsent_with_its_reason():
     assert [one.why for one in found] == ["it answered 400", ""]
     _, found = deliver([500] * 1000, OPEN, give_up_after_s=0.2)
     assert found[0].why.startswith("it answered 500; gave up after")
+
+
+class Hour:
+    """A receiver that answers 500 until an hour has passed, on a clock that only waits move."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.keys: list[str] = []
+
+    def send(self, notice: Notice) -> Answer:
+        self.keys.append(notice.key)
+        return answer_of(500 if self.now_s < 3_600 else 200, "", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("give_up_after_s", "why"), [(7_200.0, ""), (3_000.0, "it answered 500; gave up after 3")]
+)
+def test_a_receiver_that_answers_500_for_an_hour(monkeypatch, give_up_after_s, why):
+    hour, done = Hour(), SimpleQueue()
+    sender = Delivery(
+        "ops",
+        hour,
+        done,
+        per_minute=60_000.0,
+        give_up_after_s=give_up_after_s,
+        clock=lambda: hour.now_s,
+    )
+    pauses = []
+
+    def waits(seconds: float, generation: int) -> bool:
+        hour.now_s += seconds
+        pauses.append(seconds)
+        return True
+
+    monkeypatch.setattr(delivery, "FIRST_PAUSE_S", 0.5)
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE_S", 60.0)
+    monkeypatch.setattr(sender, "_sleep", waits)
+    sender.start()
+    for place, notice in enumerate(notices(OPEN, CLOSED)):
+        sender.put(Item(notice, place))
+    found = [done.get(timeout=20) for _ in range(2)]
+    sender.close()
+    assert [one.why[: len(why) or None] for one in found] == [why, ""], "each has its own time"
+    assert pauses[:8] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
+    assert set(hour.keys) == {"e1open/open", "e1open/resolved"}
+    assert len(hour.keys) < 90, "at most one attempt a minute"
 
 
 def test_a_key_is_sent_once():

@@ -24,7 +24,7 @@ from shared.kafka.client import (
 )
 from shared.kafka.ends import PartitionEnds
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.port import ClientError, Engine, Fetched, GroupEvents
+from shared.kafka.engine.port import ClientError, Engine, Fetched, Flags, GroupEvents
 from shared.settings import Settings
 
 PROBE_EVERY_S = 1.0
@@ -177,6 +177,26 @@ class Member:
                 " be committed"
             )
         return metadata
+
+    def has_expired(self) -> bool:
+        """Return whether the client has given up its member id because its session was over.
+
+        librdkafka goes on with heartbeats without an id until the caller polls. A broker that was
+        restarted meanwhile still has the member, and fences it. A member that a second process has
+        fenced keeps its id.
+        """
+        try:
+            return self._client.membership() is None
+        except ClientError:
+            return False
+
+    def is_final(self, error: ClientError) -> bool:
+        """Return whether the client cannot be used any more after an error."""
+        return (
+            Flags.FATAL in error.flags
+            or error.code in _REFUSALS
+            or error.code in (Code.FENCED_INSTANCE_ID, Code.LOCAL_FATAL)
+        )
 
     def refusal(self, error: ClientError) -> TransportError | None:
         """Return what this member has to wait for before the group admits it; else None."""

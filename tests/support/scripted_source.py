@@ -57,6 +57,7 @@ class ScriptedConsumer:
         self.unavailable: ClientError | None = None
         self.asked: list[str] = []
         self.closed = 0
+        self.member: bytes | None = b"member"
         self.complain = on_error
 
     def join(self, topic: str, events: GroupEvents) -> None:
@@ -109,6 +110,9 @@ class ScriptedConsumer:
 
     def bounds(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
         return self.starts.get(partition, 0), 1000
+
+    def membership(self) -> bytes | None:
+        return self.member
 
     def refresh_metadata(self, topic: str, timeout_s: float) -> None:
         self._ask("topics")

@@ -17,10 +17,10 @@
 #   `consumer_group_metadata`; one that a second process has fenced keeps its id.
 #
 # Seen (session.timeout.ms=6000; the broker is killed, and starts again after 7 s):
-#   polled  no error, owns 2 partitions again, has a member id
+#   polled  no fatal error, owns 2 partitions, has a member id
 #   busy    _FATAL, Fatal error: Broker: Static consumer fenced by other consumer with same
-#           group.instance.id: ..., has no member id
-#   twin    _FATAL, the same text, has a member id
+#           group.instance.id: ..., owns 0 partitions, has no member id
+#   twin    _FATAL, (the same text), owns 0 partitions, has a member id
 #
 # Source: confluentinc/librdkafka issue 3437, open since 2021 (the symptom); KIP-345.
 
@@ -34,7 +34,7 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 kafka = sys.argv[1]
-admin = AdminClient({"bootstrap.servers": kafka})
+admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
 admin.create_topics([NewTopic("metrics", 2, 1)])["metrics"].result(20)
 errors = {"polled": [], "busy": [], "twin": []}
 
@@ -83,9 +83,9 @@ fatal = {group: [one for one in found if one.fatal() or one.name() == "_FATAL"]
          for group, found in errors.items()}
 for group, consumer in members.items():
     said = fatal[group][0] if fatal[group] else None
-    print(group.ljust(7), f"{said.name()}, {said.str()}" if said else "no fatal error",
+    print(group.ljust(7), f"{said.name()}, {said.str()}," if said else "no fatal error,",
           f"owns {len(consumer.assignment())} partitions,",
-          "has a member id" if has_id(consumer) else "has no member id", sep=", ", flush=True)
+          "has a member id" if has_id(consumer) else "has no member id", flush=True)
 assert not fatal["polled"] and members["polled"].assignment(), "the polled member did not return"
 assert fatal["busy"] and "fenced by other consumer" in fatal["busy"][0].str(), "changed"
 assert not has_id(members["busy"]), "changed: it keeps its id"

@@ -110,10 +110,10 @@ class Member:
         """Leave the group; a static member only stops its heartbeats."""
         self._client.close()
 
-    def fetch(self, max_records: int, wait_s: float) -> Fetched:
-        """Return records that have arrived."""
+    def fetch(self, max_records: int, wait_s: float, gather_s: float = 0.0) -> Fetched:
+        """Return records that have arrived; see Consumer."""
         with self._translated("reading"):
-            return self._client.fetch(max_records, wait_s)
+            return self._client.fetch(max_records, wait_s, gather_s)
 
     def start(self, offsets: Mapping[int, int]) -> None:
         """Fetch additional partitions from these offsets on."""

@@ -50,6 +50,8 @@ class GroupSource:
                          broker needs, and where the broker decides about session timeouts);
                          default: kafka.group.protocol, else classic
     engine             : the client library
+    gather_s           : a poll waits for more records for this long after its first one, but not
+                         beyond its own end, nor once it is full
     raises             : ConfigError
     """
 
@@ -63,6 +65,7 @@ class GroupSource:
         session_timeout_ms: int | None = None,
         protocol: str | None = None,
         engine: Engine | None = None,
+        gather_s: float = 0.0,
     ) -> None:
         self._member = Member(
             settings,
@@ -81,6 +84,7 @@ class GroupSource:
         self._owned: set[int] = set()
         self._takeover = Takeover(self._member)
         self._held = HeldRecords()
+        self._gather_s = gather_s
         self._has_lost_partitions = False
         self._failure: BaseException | None = None
         self._error: ClientError | None = None
@@ -254,14 +258,15 @@ class GroupSource:
 
     def _fetch(self, max_records: int, wait_s: float) -> Sequence[ClientError]:
         """Add records that have arrived to the held ones; return the errors that came with them."""
+        gather_s = self._gather_s
         if self._paused:
-            max_records = 1
+            max_records, gather_s = 1, 0.0
         elif self._held:
             max_records -= len(self._held)
             wait_s = 0.0
         if max_records <= 0:
             return ()
-        fetched = self._member.fetch(max_records, wait_s)
+        fetched = self._member.fetch(max_records, wait_s, gather_s)
         self._held.add(fetched.batches)
         return fetched.errors
 

@@ -119,7 +119,7 @@ class MemoryConsumer:
         self.topic, self.events = topic, events
         self.group.enter(self)
 
-    def fetch(self, max_records: int, wait_s: float) -> Fetched:
+    def fetch(self, max_records: int, wait_s: float, gather_s: float = 0.0) -> Fetched:
         time.sleep(min(wait_s, 0.001))
         if self.engine.log.down:
             self.complain(failure(Code.LOCAL_ALL_BROKERS_DOWN))

@@ -258,6 +258,21 @@ def test_silence_after_a_complaint_is_an_outage_only_when_nobody_answers(stage: 
     assert stage.poll([record(0, 0)]) == [(0, [0])]
 
 
+def test_a_poll_gathers_unless_records_are_held_or_it_is_paused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(monkeypatch, gather_s=0.01)
+    stage.own(0)
+    assert stage.poll([record(0, 0), record(0, 1)], count=2) == [(0, [0, 1])]
+    assert stage.client.waited[-1] == (pytest.approx(0.02, abs=0.005), 0.01)
+    stage.source.pause()
+    assert stage.poll([record(0, 2)]) == []
+    assert stage.client.waited[-1][1] == 0.0
+    stage.source.resume()
+    assert stage.poll([record(0, 3)]) == [(0, [2, 3])]
+    assert stage.client.waited[-1][0] == 0.0, "what is held is not kept waiting"
+
+
 def twin() -> ClientError:
     return ClientError(Code.FENCED_INSTANCE_ID, "a second one", Flags.FATAL)
 

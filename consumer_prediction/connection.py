@@ -32,6 +32,7 @@ class KafkaConnection:
             settings.topics.input,
             instance_id=f"{settings.predict.group}-{settings.slot}" if settings.slot else None,
             session_timeout_ms=settings.predict.session_timeout_ms,
+            gather_s=settings.predict.gather_s,
         )
         self._first: Future[Sink] | None = in_background(self._open, "connecting")
 

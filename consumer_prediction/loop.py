@@ -103,7 +103,9 @@ class PredictionLoop:
             if self.transaction.broken:
                 self._recover()
             self._poll_model()
-            self._take_all(self.polling.poll(self.transaction.due_in_s, self.outage.pause_s))
+            # What a long fold has made overdue is committed first, not after a further fold.
+            if self.transaction.due_in_s != 0.0 or self.polling.is_waiting:
+                self._take_all(self.polling.poll(self.transaction.due_in_s, self.outage.pause_s))
             if self.transaction.due_in_s == 0.0:
                 self._commit_when_due()
             if not self.polling.held:
@@ -270,8 +272,11 @@ class PredictionLoop:
         if not piece.is_replayed:
             self._activate(owned, piece.batch)
 
-    def _finish(self, folded: Folded) -> None:
-        """Send the results of a piece; those of a replayed one were sent before."""
+    def _finish(self, folded: Folded, since_s: float | None = None) -> None:
+        """Send the results of a piece; those of a replayed one were sent before.
+
+        since_s : as of ``Transaction.send``
+        """
         owned = folded.piece.owned
         owned.progress.work_s += folded.fold_s
         if folded.piece.is_replayed:
@@ -279,7 +284,7 @@ class PredictionLoop:
             return
         failpoint("after_process")
         self.counters.observe(BATCH_SECONDS, folded.work_s)
-        self.transaction.send(folded.results)
+        self.transaction.send(folded.results, since_s)
         failpoint("after_produce")
         owned.dirty = True
         self.transaction.add(folded.outcome)
@@ -352,6 +357,7 @@ class PredictionLoop:
         if self.polling.held or self._next_snapshot(is_committed=False):
             self._commit()
             return
+        polled_s = self.dependencies.clock()
         batches = self.polling.poll_ahead()
         if self.transaction.broken:
             return
@@ -366,7 +372,7 @@ class PredictionLoop:
             self._commit_at(positions)
             self._poll_model()  # before the results open the next transaction
             for folded in results:
-                self._finish(folded)
+                self._finish(folded, polled_s)
         self._report_snapshots()
 
     def _ready(self, batches: Sequence[Batch]) -> list[Piece] | None:

@@ -35,6 +35,11 @@ class Polling:
         self._is_paused = False
         self._failure: TransportError | None = None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether ``poll`` has something to return or to raise before the next record."""
+        return bool(self.held) or self._failure is not None
+
     def poll(self, due_in_s: float | None, pause_s: float) -> list[Batch]:
         """Return records that have arrived, held ones first.
 

@@ -49,13 +49,14 @@ class Transaction:
             return None
         return max(0.0, self._began_s + self._interval_s - self._clock())
 
-    def send(self, records: Sequence[Outgoing]) -> None:
+    def send(self, records: Sequence[Outgoing], since_s: float | None = None) -> None:
         """Send records within the transaction; the first ones open it.
 
-        raises : TransactionAborted when the sink refuses them; TransactionInDoubt, ProducerFenced
+        since_s : when the interval of a transaction that they open has begun; None = now
+        raises  : TransactionAborted when the sink refuses them; TransactionInDoubt, ProducerFenced
         """
         if self._began_s is None:
-            self._began_s = self._clock()
+            self._began_s = self._clock() if since_s is None else since_s
         for outgoing in records:
             self._or_abort(partial(self.sink.send, outgoing))
 

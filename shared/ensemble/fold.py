@@ -6,7 +6,9 @@ Invariant: a pure fold over each entity's rows in log order; equal logs give equ
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -215,6 +217,25 @@ class Deviations(NamedTuple):
 
 ALL_DEVIATIONS = Deviations()
 
+_record_of = lru_cache(16)(as_record)
+"""Kernels only read it."""
+
+
+class _Kept(threading.local):
+    """Scratch of the last fold in this thread: kernels take what an earlier call left."""
+
+    def __init__(self) -> None:
+        self.scratch = Scratch.of(0)
+
+    def of(self, metrics: int) -> Scratch:
+        """Return scratch for rows of this many metrics."""
+        if len(self.scratch.slots) != metrics:
+            self.scratch = Scratch.of(metrics)
+        return self.scratch
+
+
+_KEPT = _Kept()
+
 
 def params_for(threshold: float, detector: str = "ensemble") -> EnsembleParams:
     """Build the params of a threshold; for the course alone no other view has to be ready.
@@ -298,14 +319,16 @@ def fold(
     params = params or EnsembleParams()
     wanted = 0 if model is None else n
     trained = WITHOUT_MODEL if model is None else model
-    config = Config(_plain(limits.metrics, np.float64), limits.settings, as_record(params), trained)
+    config = Config(
+        _plain(limits.metrics, np.float64), limits.settings, _record_of(params), trained
+    )
     features = np.full((wanted, FEATURES), np.nan)
     sources = np.full((wanted, FEATURES), -1, np.int32)
     memory = State(state.entities, state.metrics)
     zone = Zone(*(_plain(array, np.int64) for array in zone))
     called = inputs.entity if given.names is None else given.names
     rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
-    output, scratch = _Events(width), Scratch.of(width)
+    output, scratch = _Events(width), _KEPT.of(width)
     start = 0
     for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
         while start < stop:
@@ -374,7 +397,9 @@ class _Events:
     def joined(self) -> tuple[Any, ...]:
         if not self.parts:
             self.size = 0
-            self.parts.append(self.room())
+            return self.room()
+        if len(self.parts) == 1:
+            return self.parts[0]
         return tuple(np.concatenate(arrays) for arrays in zip(*self.parts, strict=True))
 
 
@@ -407,6 +432,8 @@ def _interrupt(
 
 def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:
     """Return the array as the kernel's signature requires it; copy only where necessary."""
+    if type(array) is np.ndarray and array.dtype == dtype and array.flags.carray:
+        return array
     return np.require(array, dtype, ("C", "A", "W"))
 
 

@@ -24,7 +24,7 @@ from shared.kafka.client import (
 )
 from shared.kafka.ends import PartitionEnds
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.port import ClientError, Engine, Fetched, GroupEvents
+from shared.kafka.engine.port import ClientError, Engine, Fetched, Flags, GroupEvents
 from shared.settings import Settings
 
 PROBE_EVERY_S = 1.0
@@ -110,10 +110,10 @@ class Member:
         """Leave the group; a static member only stops its heartbeats."""
         self._client.close()
 
-    def fetch(self, max_records: int, wait_s: float) -> Fetched:
-        """Return records that have arrived."""
+    def fetch(self, max_records: int, wait_s: float, gather_s: float = 0.0) -> Fetched:
+        """Return records that have arrived; see Consumer."""
         with self._translated("reading"):
-            return self._client.fetch(max_records, wait_s)
+            return self._client.fetch(max_records, wait_s, gather_s)
 
     def start(self, offsets: Mapping[int, int]) -> None:
         """Fetch additional partitions from these offsets on."""
@@ -177,6 +177,26 @@ class Member:
                 " be committed"
             )
         return metadata
+
+    def has_expired(self) -> bool:
+        """Return whether the client has given up its member id because its session was over.
+
+        librdkafka goes on with heartbeats without an id until the caller polls. A broker that was
+        restarted meanwhile still has the member, and fences it. A member that a second process has
+        fenced keeps its id.
+        """
+        try:
+            return self._client.membership() is None
+        except ClientError:
+            return False
+
+    def is_final(self, error: ClientError) -> bool:
+        """Return whether the client cannot be used any more after an error."""
+        return (
+            Flags.FATAL in error.flags
+            or error.code in _REFUSALS
+            or error.code in (Code.FENCED_INSTANCE_ID, Code.LOCAL_FATAL)
+        )
 
     def refusal(self, error: ClientError) -> TransportError | None:
         """Return what this member has to wait for before the group admits it; else None."""

@@ -78,7 +78,9 @@ class TransactionalSink:
         self._call_timeout_s = min(timeout_s, 0.0008 * int(socket_timeout_ms))
         required = {"transactional.id": transactional_id, "transaction.timeout.ms": str(timeout_ms)}
         self._make = partial(Outbox, settings, tuning, required, engine)
+        self._transaction_s = timeout_ms / 1000
         self._is_open = False
+        self._began_s = 0.0
         self._needs_new_producer = False
         self._unusable: TransportError | None = None
         self._call_thread = CallThread("transaction")
@@ -168,6 +170,7 @@ class TransactionalSink:
         self._check_usable()
         if not self._is_open:
             self._replace_producer()
+            self._began_s = time.monotonic()
             self._call("beginning", self._outbox.producer.begin_transaction)
             self._is_open = True
 
@@ -201,10 +204,18 @@ class TransactionalSink:
     def _failure(self, error: ClientError, action: str) -> TransportError:
         """Return TransactionAborted, TransactionInDoubt or ProducerFenced for a client's error.
 
-        After the last two the sink is unusable.
+        After the last two the sink is unusable. A broker that aborts a transaction because of its
+        timeout fences the producer, as a second process would.
         """
         failure = translate(error, f"{self._name}: {action}")
         if isinstance(failure, ProducerFenced):
+            open_s = time.monotonic() - self._began_s
+            if self._is_open and open_s >= self._transaction_s:
+                failure = TransactionInDoubt(
+                    f"{self._name}: {action}: {error.text}; it was open for {open_s:.1f} s, so the"
+                    f" broker has aborted it after {self._transaction_s:g} s"
+                    " (predict.transaction_timeout_ms)"
+                )
             self._unusable = failure
             return failure
         if isinstance(failure, TransactionAborted) or _is_refusal(error):

@@ -50,6 +50,8 @@ class GroupSource:
                          broker needs, and where the broker decides about session timeouts);
                          default: kafka.group.protocol, else classic
     engine             : the client library
+    gather_s           : a poll waits for more records for this long after its first one, but not
+                         beyond its own end, nor once it is full
     raises             : ConfigError
     """
 
@@ -63,6 +65,7 @@ class GroupSource:
         session_timeout_ms: int | None = None,
         protocol: str | None = None,
         engine: Engine | None = None,
+        gather_s: float = 0.0,
     ) -> None:
         self._member = Member(
             settings,
@@ -81,8 +84,10 @@ class GroupSource:
         self._owned: set[int] = set()
         self._takeover = Takeover(self._member)
         self._held = HeldRecords()
+        self._gather_s = gather_s
         self._has_lost_partitions = False
         self._failure: BaseException | None = None
+        self._error: ClientError | None = None
         self._paused = False
         self._closed = False
         self._lost_s = -REJOIN_S
@@ -233,16 +238,17 @@ class GroupSource:
 
     def _receive(self, max_records: int, wait_s: float) -> list[Batch]:
         """Return batches of owned partitions, held records first."""
-        errors = self._fetch(max_records, wait_s)
+        self._note_errors(self._fetch(max_records, wait_s))
         if self._has_lost_partitions:
             self._has_lost_partitions = False
             self._held.keep(self._owned)
-        failure = self._failure
-        self._failure = None
-        if failure is None and errors:
-            if refusal := self._member.refusal(errors[0]):
+        failure, self._failure = self._failure, None
+        error = self._error
+        if failure is None and error is not None:
+            self._error = None
+            if refusal := self._member.refusal(error):
                 self._rejoin_after_refusal(refusal)
-            failure = self._translated(errors[0])
+            failure = self._translated(error)
             if isinstance(failure, ProducerFenced):
                 self._rejoin_after_fencing(failure)
                 return []
@@ -252,16 +258,26 @@ class GroupSource:
 
     def _fetch(self, max_records: int, wait_s: float) -> Sequence[ClientError]:
         """Add records that have arrived to the held ones; return the errors that came with them."""
+        gather_s = self._gather_s
         if self._paused:
-            max_records = 1
+            max_records, gather_s = 1, 0.0
         elif self._held:
             max_records -= len(self._held)
             wait_s = 0.0
         if max_records <= 0:
             return ()
-        fetched = self._member.fetch(max_records, wait_s)
+        fetched = self._member.fetch(max_records, wait_s, gather_s)
         self._held.add(fetched.batches)
         return fetched.errors
+
+    def _note_errors(self, errors: Sequence[ClientError]) -> None:
+        """Keep the first error, or one that has made the client unusable.
+
+        The client reports that once, perhaps with other errors or with a failure of the listener.
+        """
+        for error in errors:
+            if self._error is None or self._member.is_final(error):
+                self._error = error
 
     def _translated(self, error: ClientError) -> BaseException:
         return translate(
@@ -269,27 +285,34 @@ class GroupSource:
         )
 
     def _rejoin_after_fencing(self, fenced: ProducerFenced) -> None:
-        """Join again after an outage in which this member fenced itself.
+        """Join again where this member has fenced itself.
 
-        That happens when a request under its old member id arrives after one under the new id.
+        That happens when it was not polled between the end of its session and the broker's return
+        (``Member.has_expired``), or when a request under its old member id arrives after one under
+        the new id; the latter is told from a second process by an outage only.
 
-        raises : the same ProducerFenced where no outage explains it, or when it happens again soon
-                 without a further outage: then a second process has the same instance id
+        raises : the same ProducerFenced where neither explains it, or where an outage has explained
+                 an earlier one already: then a second process has the same instance id
         """
         now_s = time.monotonic()
+        has_expired = self._member.has_expired()
+        if self._closed or not (has_expired or self._has_had_outage(now_s)):
+            raise fenced
+        LOG.warning(
+            "group %s fenced this member %s, as if a second process had its instance id; rejoining",
+            self.group,
+            "after the end of its session" if has_expired else "after an outage",
+        )
+        self._rejoined_s = now_s
+        self._leave_and_join(0.0)
+
+    def _has_had_outage(self, now_s: float) -> bool:
+        """Return whether there was an outage lately that has not explained a fencing yet."""
         disconnected_s = self._member.errors.outage_s
         outage_s = max(self._lost_s, disconnected_s)
         is_recent = now_s < self._rejoined_s + REJOIN_S
         is_repeated = is_recent and disconnected_s <= self._rejoined_s
-        if now_s >= outage_s + REJOIN_S or is_repeated or self._closed:
-            raise fenced
-        LOG.warning(
-            "group %s fenced this member after an outage, as if a second process had its instance"
-            " id; rejoining",
-            self.group,
-        )
-        self._rejoined_s = now_s
-        self._leave_and_join(0.0)
+        return now_s < outage_s + REJOIN_S and not is_repeated
 
     def _rejoin_after_refusal(self, refusal: TransportError) -> NoReturn:
         """Join again after a while; say what is waited for, once.
@@ -341,6 +364,7 @@ class GroupSource:
         self._takeover.clear()
         self._held.clear()
         self._member.close()
+        self._error = None
         time.sleep(pause_s)
         self._member.renew()
         self._member.join(_Events(self))

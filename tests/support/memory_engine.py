@@ -119,7 +119,7 @@ class MemoryConsumer:
         self.topic, self.events = topic, events
         self.group.enter(self)
 
-    def fetch(self, max_records: int, wait_s: float) -> Fetched:
+    def fetch(self, max_records: int, wait_s: float, gather_s: float = 0.0) -> Fetched:
         time.sleep(min(wait_s, 0.001))
         if self.engine.log.down:
             self.complain(failure(Code.LOCAL_ALL_BROKERS_DOWN))
@@ -209,8 +209,9 @@ class MemoryConsumer:
         return len(self.engine.log.topics[topic][partition]) if known else -1
 
     def membership(self) -> bytes | None:
-        member = self in self.group.members
-        return b"%d %d" % (self.group.generation, id(self)) if member else None
+        """Return the last id of a member that another one has put out, too, as real clients do."""
+        has_id = self in self.group.members or self.fenced
+        return b"%d %d" % (self.group.generation, id(self)) if has_id else None
 
     def refresh_metadata(self, topic: str, timeout_s: float) -> None:
         self.engine.partitions(topic)

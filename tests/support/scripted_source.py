@@ -56,7 +56,9 @@ class ScriptedConsumer:
         self.paused: set[int] = set()
         self.unavailable: ClientError | None = None
         self.asked: list[str] = []
+        self.waited: list[tuple[float, float]] = []
         self.closed = 0
+        self.member: bytes | None = b"member"
         self.complain = on_error
 
     def join(self, topic: str, events: GroupEvents) -> None:
@@ -74,8 +76,9 @@ class ScriptedConsumer:
         self.events.lost(partitions)
         return []
 
-    def fetch(self, max_records: int, wait_s: float) -> Fetched:
+    def fetch(self, max_records: int, wait_s: float, gather_s: float = 0.0) -> Fetched:
         """Take steps until there are enough, all but the first only where something has come."""
+        self.waited.append((wait_s, gather_s))
         taken: list[Step] = []
         while self.steps and len(taken) < max_records:
             step = self.steps.pop(0)
@@ -109,6 +112,9 @@ class ScriptedConsumer:
 
     def bounds(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
         return self.starts.get(partition, 0), 1000
+
+    def membership(self) -> bytes | None:
+        return self.member
 
     def refresh_metadata(self, topic: str, timeout_s: float) -> None:
         self._ask("topics")
@@ -188,7 +194,12 @@ class Listener:
 class Stage:
     """A source on a scripted client, with a clock that the test moves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, instance_id: str | None = None) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        instance_id: str | None = None,
+        gather_s: float = 0.0,
+    ) -> None:
         self.engine = ScriptedEngine()
         self.clients = self.engine.clients
         self.now_s = 100.0
@@ -197,7 +208,12 @@ class Stage:
         monkeypatch.setattr("shared.kafka.source.time.monotonic", self._tick)
         self.listener = Listener()
         self.source = GroupSource(
-            Settings(), "g", "t", instance_id=instance_id, engine=cast("Any", self.engine)
+            Settings(),
+            "g",
+            "t",
+            instance_id=instance_id,
+            engine=cast("Any", self.engine),
+            gather_s=gather_s,
         )
         self.source.subscribe(self.listener)
 

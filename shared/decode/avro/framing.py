@@ -161,14 +161,16 @@ def _frame_long_ids(
 ) -> None:
     """Frame the records with 8-byte ids, and those whose ids are Apicurio's by the setting."""
     bounds = batch.values.bounds
-    rows = np.flatnonzero((frames.numbers == 0) & (np.diff(bounds) > LONG_HEADER_BYTES))
-    data = np.frombuffer(batch.values.data, np.uint8)
-    ids = data[bounds[rows][:, None] + np.arange(1, LONG_HEADER_BYTES)].view(">u8").ravel()
-    long_kind = _OF_VALUES.get(schema_ids, IdKind.GLOBAL_ID)
-    for schema_id in np.unique(ids).tolist():
-        number = _number(SchemaRef(long_kind, schema_id), refs)
-        frames.numbers[rows[ids == schema_id]] = number
-    frames.begins[rows] = bounds[rows] + LONG_HEADER_BYTES
+    is_long = frames.numbers == 0
+    if is_long.any():
+        rows = np.flatnonzero(is_long & (np.diff(bounds) > LONG_HEADER_BYTES))
+        data = np.frombuffer(batch.values.data, np.uint8)
+        ids = data[bounds[rows][:, None] + np.arange(1, LONG_HEADER_BYTES)].view(">u8").ravel()
+        long_kind = _OF_VALUES.get(schema_ids, IdKind.GLOBAL_ID)
+        for schema_id in np.unique(ids).tolist():
+            number = _number(SchemaRef(long_kind, schema_id), refs)
+            frames.numbers[rows[ids == schema_id]] = number
+        frames.begins[rows] = bounds[rows] + LONG_HEADER_BYTES
     kind = _OF_VALUES.get(schema_ids)
     if kind is None:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,11 +61,12 @@ def decode(
     for plan in readable.values():
         names |= dict.fromkeys(plan.metrics)
     rows = empty_rows(len(batch), len(names))
+    known = _known_plans(by_number, list(readable.values()), tuple(names))
     good, bad = kernel.decode_rows(
         np.frombuffer(batch.values.data, np.uint8),
         batch.values.bounds,
         framing.rows,
-        _kernel_plans(by_number, list(readable.values()), list(names)),
+        known,
         limits_of(input),
         rows,
         _scratch(readable.values()),
@@ -113,6 +115,28 @@ def _with_layouts(
     if len(orders) > 1:
         layout = np.searchsorted(sorted(readable), numbers).astype(np.int32)
     return replace(columns, layout=layout, layouts=layouts_of(orders))
+
+
+_MOST_KNOWN = 64
+_KNOWN: dict[tuple[Any, ...], tuple[kernel.Plans, Sequence[object]]] = {}
+"""Plans in the kernel's form, by the numbers and addresses of plans and the metrics; and the plans,
+which keep their addresses as long as they are here."""
+
+
+def _known_plans(
+    by_number: Mapping[int, WriterPlan | UnsupportedSchema | None],
+    readable: Sequence[WriterPlan],
+    names: tuple[str, ...],
+) -> kernel.Plans:
+    """Return what ``_kernel_plans`` does; few records cost less than their plans."""
+    key = (*((number, id(plan)) for number, plan in by_number.items()), names)
+    known = _KNOWN.get(key)
+    if known is None:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        known = _kernel_plans(by_number, readable, names), list(by_number.values())
+        _KNOWN[key] = known
+    return known[0]
 
 
 def _kernel_plans(

@@ -130,8 +130,11 @@ class Consumer(Protocol):
         """Join the group that the configuration names."""
         ...
 
-    def fetch(self, max_records: int, wait_s: float) -> Fetched:
-        """Wait at most wait_s for a first record, then return all that have arrived."""
+    def fetch(self, max_records: int, wait_s: float, gather_s: float = 0.0) -> Fetched:
+        """Wait at most wait_s for a first record, then return all that have arrived.
+
+        gather_s : wait for more after the first one, within wait_s, while there is room
+        """
         ...
 
     def start(self, topic: str, offsets: Mapping[int, int]) -> None:

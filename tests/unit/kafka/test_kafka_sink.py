@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from shared.errors import TransactionAborted, TransactionInDoubt
+from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt
 from shared.kafka import sink as sinks
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Flags
@@ -71,6 +71,49 @@ def test_what_a_call_raises_is_raised_where_it_was_asked_for(sink):
 
     sink._outbox.producer.does["send_positions"] = refuse
     with pytest.raises(TransactionAborted, match="sending positions"):
+        sink.commit({0: "position"})
+
+
+@pytest.mark.parametrize("call", ["send_positions", "commit_transaction"])
+def test_a_transaction_that_outlasts_its_timeout_is_no_second_process(sink, monkeypatch, call):
+    """The broker fences the producer of a transaction that it has aborted because of its timeout.
+
+    Then nobody else has the slot, and the caller continues with a new producer.
+    """
+
+    def fenced():
+        raise ClientError(Code.LOCAL_FENCED, "fenced by a newer instance", Flags.FATAL)
+
+    now_s = [time.monotonic()]
+    monkeypatch.setattr(sinks.time, "monotonic", lambda: now_s[0])
+    sink.commit({0: "position"})
+    now_s[0] += 60.0
+    sink._outbox.producer.does[call] = fenced
+    sink._begin_if_needed()
+    now_s[0] += 5.1
+    with pytest.raises(
+        TransactionInDoubt, match=r"open for 5\.1 s.*predict\.transaction_timeout_ms"
+    ):
+        sink.commit({0: "position"})
+    with pytest.raises(TransactionInDoubt):
+        sink.commit({0: "position"})
+
+
+def test_a_transaction_within_its_timeout_is_fenced_by_a_second_process(sink, monkeypatch):
+    def fenced():
+        raise ClientError(Code.LOCAL_FENCED, "fenced by a newer instance", Flags.FATAL)
+
+    now_s = [time.monotonic()]
+    monkeypatch.setattr(sinks.time, "monotonic", lambda: now_s[0])
+    sink._outbox.producer.does["begin_transaction"] = fenced
+    now_s[0] += 60.0
+    with pytest.raises(ProducerFenced, match="same slot"):
+        sink._begin_if_needed()
+    sink = TransactionalSink(Settings(), "group-slot", Source(), transaction_timeout_ms=5000)
+    sink._begin_if_needed()
+    sink._outbox.producer.does["commit_transaction"] = fenced
+    now_s[0] += 4.9
+    with pytest.raises(ProducerFenced, match="same slot"):
         sink.commit({0: "position"})
 
 

@@ -258,6 +258,21 @@ def test_silence_after_a_complaint_is_an_outage_only_when_nobody_answers(stage: 
     assert stage.poll([record(0, 0)]) == [(0, [0])]
 
 
+def test_a_poll_gathers_unless_records_are_held_or_it_is_paused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(monkeypatch, gather_s=0.01)
+    stage.own(0)
+    assert stage.poll([record(0, 0), record(0, 1)], count=2) == [(0, [0, 1])]
+    assert stage.client.waited[-1] == (pytest.approx(0.02, abs=0.005), 0.01)
+    stage.source.pause()
+    assert stage.poll([record(0, 2)]) == []
+    assert stage.client.waited[-1][1] == 0.0
+    stage.source.resume()
+    assert stage.poll([record(0, 3)]) == [(0, [2, 3])]
+    assert stage.client.waited[-1][0] == 0.0, "what is held is not kept waiting"
+
+
 def twin() -> ClientError:
     return ClientError(Code.FENCED_INSTANCE_ID, "a second one", Flags.FATAL)
 
@@ -301,6 +316,56 @@ def test_each_outage_explains_one_fencing(stage: Stage) -> None:
         stage.client.complain(ClientError(Code.LOCAL_TRANSPORT, "gone"))
         assert stage.poll([twin()]) == []
         assert len(stage.clients) == joined + 1
+    with pytest.raises(ProducerFenced):
+        stage.poll([twin()])
+
+
+def test_a_member_without_an_id_has_fenced_itself_however_often(stage: Stage) -> None:
+    for joined in range(1, 5):
+        stage.own(0)
+        stage.client.member = None  # its session has ended, and the broker has not said a word
+        assert stage.poll([twin()]) == []
+        assert stage.listener.calls[-1] == ("lost", [0])
+        assert len(stage.clients) == joined + 1
+    stage.own(0)
+    with pytest.raises(ProducerFenced):
+        stage.poll([twin()])
+
+
+def test_a_session_that_ends_again_soon_after_an_outage_is_no_second_process(stage: Stage) -> None:
+    stage.own(0)
+    stage.client.complain(ClientError(Code.LOCAL_TRANSPORT, "gone"))
+    assert stage.poll([twin()]) == []
+    stage.own(0)
+    stage.client.member = None
+    stage.client.steps.append(lambda: stage.client.revoke(0))  # not lost: it was started since
+    assert stage.poll([twin()]) == []
+    stage.own(0)
+    assert stage.poll([record(0, 0)]) == [(0, [0])]
+
+
+def test_a_fencing_is_noticed_beside_other_errors_and_failures(stage: Stage) -> None:
+    stage.own(0, 1)
+    stage.client.member = None
+    assert stage.poll([TIMED_OUT, twin()]) == []
+    stage.own(0, 1)
+    stage.client.member = None
+    stage.listener.fail["lost"] = ValueError("a bug")
+    stage.client.steps.append(lambda: [*stage.client.lose(0), twin()])
+    with pytest.raises(ValueError, match="a bug"):
+        stage.poll()
+    assert stage.poll() == []
+    assert len(stage.clients) == 3
+
+
+def test_a_client_that_cannot_name_its_id_proves_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise TIMED_OUT
+
+    stage.own(0)
+    monkeypatch.setattr(stage.client, "membership", fail)
     with pytest.raises(ProducerFenced):
         stage.poll([twin()])
 

@@ -47,7 +47,7 @@ RECORDS = Outgoing(
 )
 
 
-TESTS = ("same", "ends", "full", "dropped", "group", "raises", "noted", "closed")
+TESTS = ("same", "ends", "full", "dropped", "group", "raises", "noted", "closed", "gathered")
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +180,30 @@ def test_ends_of_partitions_are_reported(world: World, name: str) -> None:
     assert consumer.bounds(topic, 0, 5.0) == (0, len(values))
     assert consumer.cached_end(topic, 0) == len(values)
     assert consumer.cached_end(topic, 1) == -1
+
+
+@compiled_only
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_a_fetch_gathers_until_it_is_full_or_its_wait_is_over(world: World, name: str) -> None:
+    topic = f"gathered.{name}"
+    send(world.producer(name, []), first(topic, [b"%d" % number for number in range(10)]))
+    consumer = world.consumer(name)
+    consumer.start(topic, {0: 0})
+    gathered = collected(consumer, lambda fetched: records_of(fetched) > 0)
+    records = records_of(gathered)
+    if records < 10:  # one by one, as they came from the broker
+        records += records_of([consumer.fetch(10 - records, 20.0, 20.0)])
+    assert records == 10
+    assert consumer.fetch(5, 0.0, 20.0).batches == []
+    later = threading.Timer(0.3, send, (world.producer(name, []), first(topic, [b"a", b"b"])))
+    later.start()
+    began_s = time.monotonic()
+    assert records_of([consumer.fetch(2, 25.0, 25.0)]) == 2
+    assert time.monotonic() - began_s < 20.0, "a full fetch waits for nothing"
+    later.join()
+    send(world.producer(name, []), first(topic, [b"c"]))
+    assert records_of([consumer.fetch(5, 3.0, 0.2)]) == 1
+    assert consumer.fetch(5, 0.01).batches == []
 
 
 @compiled_only

@@ -187,19 +187,20 @@ def test_an_error_between_two_polls_is_raised_after_the_records_before_it_were_s
     world.assert_conserved()
 
 
-def committing(world, monkeypatch, loop) -> list[str]:
-    """Note what happens in which order: folds, sends and commits."""
+def committing(world, monkeypatch, loop, fold_s: float = 0.0) -> list[str]:
+    """Note what happens in which order: folds, sends and commits; a fold takes fold_s."""
     notes, process = [], Scorer.process
     sink = loop.transaction.sink
     commit, send = sink.commit, sink.send
 
     def noted_process(self, batch, decoder):
+        world.now_s += fold_s
         notes.append("fold")
         return process(self, batch, decoder)
 
     def noted_commit(positions):
         deadline = time.monotonic() + 5.0
-        while notes[-1] != "fold" and time.monotonic() < deadline:
+        while notes[-1:] != ["fold"] and time.monotonic() < deadline:
             time.sleep(0.001)  # a commit takes as long as the broker needs
         notes.append("commit")
         commit(positions)
@@ -231,6 +232,54 @@ def test_the_next_records_are_folded_during_a_commit_and_sent_after_it(
     committed = world.log.committed[GROUP, TOPICS.input, 0].offset
     assert committed < loop.owned[0].state.next_offset
     assert loop.owned[0].dirty
+    world.finish(loop)
+    world.assert_conserved()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_results_of_a_long_fold_are_committed_before_the_next_ones_are_sent(
+    tmp_path, monkeypatch, threads
+):
+    """A transaction is not open during two folds: its timeout could pass."""
+    world = world_of(tmp_path, threads)
+    world.predicting["max_batch_records"] = 5
+    loop = begun(world)
+    world.step(loop, 2)
+    monkeypatch.setattr(loop, "_next_snapshot", lambda **_: None)
+    notes = committing(world, monkeypatch, loop, fold_s=0.2)
+    loop.transaction._began_s = -1.0
+    for _ in range(3):
+        notes.clear()
+        world.step(loop)
+        assert notes.index("commit") < notes.index("send")
+        assert notes.count("commit") == 1
+    world.finish(loop)
+    world.assert_conserved()
+
+
+def test_an_error_while_commits_are_overdue_is_raised_by_the_next_step(tmp_path, monkeypatch):
+    world = world_of(tmp_path, 1)
+    world.predicting["max_batch_records"] = 5
+    loop = begun(world)
+    world.step(loop, 2)
+    committing(world, monkeypatch, loop, fold_s=0.2)
+    source, failures = loop.dependencies.source, []
+    poll = source.poll
+
+    def failing(most, wait_s):
+        if not failures:
+            failures.append(wait_s)
+            raise TransportError("no broker answers")
+        return poll(most, wait_s)
+
+    monkeypatch.setattr(source, "poll", failing)
+    loop.transaction._began_s = -1.0
+    world.step(loop)
+    assert failures == [0.0]
+    assert loop.polling.is_waiting
+    assert not loop.outage.reason()
+    world.step(loop)
+    assert "no broker answers" in loop.outage.reason()
     world.finish(loop)
     world.assert_conserved()
 

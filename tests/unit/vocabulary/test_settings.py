@@ -79,6 +79,21 @@ def test_any_librdkafka_setting_passes_through():
     }
 
 
+def test_polls_gather_at_most_a_tenth_of_the_commit_interval():
+    waits = [
+        load_settings(environ={}, flags={"predict": predict}).predict.gather_s
+        for predict in (
+            {},
+            {"coalesce_ms": 7},
+            {"coalesce_ms": 50, "commit_interval_ms": 200},
+            {"commit_interval_ms": 5},
+            {"coalesce_ms": 0},
+            {"delivery": "at-least-once"},
+        )
+    ]
+    assert waits == [0.01, 0.007, 0.02, 0.0005, 0.0, 0.0]
+
+
 def test_topics_follow_the_dataset():
     topics = load_settings({"topics": {"dataset": "fleet", "anomalies": "mine"}}, environ={}).topics
     assert topics.input == "metrics.fleet.raw"

@@ -6,6 +6,7 @@ had fetched before it failed are returned by the next one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -43,15 +44,17 @@ class ConfluentConsumer:
                 on_lost=partial(call, events.lost),
             )
 
-    def fetch(self, max_records: int, wait_s: float) -> Fetched:
+    def fetch(self, max_records: int, wait_s: float, gather_s: float = 0.0) -> Fetched:
         """Return records that have arrived; see Consumer."""
         consume = self._client.consume
         fetched = self._fetched
+        until_s = time.monotonic() + wait_s
         with failures():
             if wait_s > 0.0 and not fetched:
                 fetched += consume(1, wait_s)
             if len(fetched) < max_records and (fetched or wait_s <= 0.0):
-                fetched += consume(max_records - len(fetched), 0.0)
+                more_s = min(gather_s, until_s - time.monotonic())
+                fetched += consume(max_records - len(fetched), max(0.0, more_s))
         if not fetched:
             return NOTHING
         self._fetched = []

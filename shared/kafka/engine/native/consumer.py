@@ -8,6 +8,7 @@ fetched it, after its bytes were copied.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
@@ -69,7 +70,7 @@ class NativeConsumer:
         with self._handle.using() as client, self._partitions(topic, [-1]) as listed:
             check_code(self._library, client, self._library.subscribe(client, listed))
 
-    def fetch(self, max_records: int, wait_s: float) -> Fetched:
+    def fetch(self, max_records: int, wait_s: float, gather_s: float = 0.0) -> Fetched:
         """Return records that have arrived; see Consumer.
 
         A ClientError of a callback is returned with the records; anything else that a callback
@@ -79,7 +80,7 @@ class NativeConsumer:
             kept, self._kept = self._kept, None
             return kept
         with self._handle.held() as client:
-            fetched = self._fetch(client, max_records, wait_s)
+            fetched = self._fetch(client, max_records, wait_s, gather_s)
         failure = self._handle.take_failure()
         if failure is None:
             return fetched
@@ -213,14 +214,16 @@ class NativeConsumer:
         if failure is not None and not isinstance(failure, ClientError):
             raise failure
 
-    def _fetch(self, client: int, max_records: int, wait_s: float) -> Fetched:
+    def _fetch(self, client: int, max_records: int, wait_s: float, gather_s: float) -> Fetched:
         if len(self._messages) < max_records:
             self._messages = np.zeros(max_records, np.int64)
         count = 0
+        until_s = time.monotonic() + wait_s
         if wait_s > 0.0:
             count = self._consume(client, 0, 1, wait_s)
         if count < max_records and (count or wait_s <= 0.0):
-            count += self._consume(client, count, max_records, 0.0)
+            more_s = min(gather_s, until_s - time.monotonic())
+            count += self._consume(client, count, max_records, max(0.0, more_s))
         if not count:
             return NOTHING
         return self._reader.take(client, self._messages[:count])

@@ -24,6 +24,7 @@ from shared.settings.routing import RouteSettings
 from shared.settings.section import Section
 from shared.settings.transport import (
     DashboardSettings,
+    OutputSettings,
     PredictSettings,
     ProduceSettings,
     RegistrySettings,
@@ -45,6 +46,7 @@ __all__ = [
     "MetricRule",
     "ModelSettings",
     "NotifySettings",
+    "OutputSettings",
     "PredictSettings",
     "ProduceSettings",
     "QualitySettings",

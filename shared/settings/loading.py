@@ -37,6 +37,7 @@ from shared.settings.notifying import NotifySettings
 from shared.settings.routing import RouteSettings
 from shared.settings.transport import (
     DashboardSettings,
+    OutputSettings,
     PredictSettings,
     ProduceSettings,
     RegistrySettings,
@@ -91,6 +92,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     topics: TopicSettings = TopicSettings()
     input: InputSettings = InputSettings()
+    output: OutputSettings = OutputSettings()
     features: FeatureSettings = FeatureSettings()
     detection: DetectionSettings = DetectionSettings()
     quality: QualitySettings = QualitySettings()
@@ -135,6 +137,11 @@ class Settings(BaseSettings):
     def trained_detector(self) -> Detector:
         """What training fits."""
         return self.detector if self.detector.is_trained else Detector(self.train.member)
+
+    @property
+    def needs_registry(self) -> bool:
+        """Whether the input or the results are in Avro."""
+        return self.input.format == "avro" or not self.output.is_json
 
     @property
     def bootstrap(self) -> str:

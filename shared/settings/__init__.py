@@ -11,6 +11,7 @@ from shared.settings.analysis import (
     QualitySettings,
     TrainSettings,
 )
+from shared.settings.exporting import OpenSearchSettings
 from shared.settings.loading import Settings, load_settings
 from shared.settings.names import ENV_PREFIX, RENAMED, variable_of
 from shared.settings.notifying import (
@@ -46,6 +47,7 @@ __all__ = [
     "MetricRule",
     "ModelSettings",
     "NotifySettings",
+    "OpenSearchSettings",
     "OutputSettings",
     "PredictSettings",
     "ProduceSettings",

@@ -32,6 +32,7 @@ from shared.settings.analysis import (
     QualitySettings,
     TrainSettings,
 )
+from shared.settings.exporting import OpenSearchSettings
 from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, SECRETS, did_you_mean, variable_of
 from shared.settings.notifying import NotifySettings
 from shared.settings.routing import RouteSettings
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
     incidents: IncidentSettings = IncidentSettings()
     notify: NotifySettings = NotifySettings()
     route: RouteSettings = RouteSettings()
+    opensearch: OpenSearchSettings = OpenSearchSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     dashboard: DashboardSettings = DashboardSettings()
 

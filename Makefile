@@ -123,6 +123,7 @@ bench: install ## speed and memory: kernels and other systems, the services on a
 	@$(BIN)/python -m benchmarks.services $(ARGS)
 	@$(BIN)/python -m benchmarks.throughput
 	@$(BIN)/python -m benchmarks.avro_codec
+	@$(BIN)/python -m benchmarks.output_format
 	@$(BIN)/python -m benchmarks.scorers
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.latency

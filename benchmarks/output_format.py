@@ -108,7 +108,9 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows")
     options = parser.parse_args()
-    return report(measure(options.repeats), options.repeats, options.json, ("numba", "numpy", "orjson"))
+    return report(
+        measure(options.repeats), options.repeats, options.json, ("numba", "numpy", "orjson")
+    )
 
 
 if __name__ == "__main__":

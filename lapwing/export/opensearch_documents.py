@@ -25,7 +25,7 @@ _SCHEMAS = {
 }
 ID_FIELDS = {"anomalies": "event_id", "incidents": "incident_id", "scores": "event_id"}
 SENTENCES = frozenset({"reason", "title"})
-_SCALARS = {
+_SCALARS: dict[str, dict[str, Any]] = {
     "string": {"type": "keyword", "ignore_above": KEYWORD_BYTES},
     "boolean": {"type": "boolean"},
     "int": {"type": "integer"},
@@ -33,7 +33,7 @@ _SCALARS = {
     "float": {"type": "float"},
     "double": {"type": "double"},
 }
-_SENTENCE = {
+_SENTENCE: dict[str, Any] = {
     "type": "text",
     "fields": {"keyword": {"type": "keyword", "ignore_above": KEYWORD_BYTES}},
 }
@@ -69,9 +69,9 @@ def action_of(
     raises : ValueError where the record has no id
     """
     if record is None:
-        document_id = key.decode("utf-8", "replace")
-        head = {"delete": {"_index": index, "_id": document_id}}
-        return Action(document_id, orjson.dumps(head) + b"\n", coordinates)
+        deleted = key.decode("utf-8", "replace")
+        head = {"delete": {"_index": index, "_id": deleted}}
+        return Action(deleted, orjson.dumps(head) + b"\n", coordinates)
     document_id = record.get(ID_FIELDS[results])
     if not isinstance(document_id, str) or not document_id:
         raise ValueError(f"it has no {ID_FIELDS[results]}")

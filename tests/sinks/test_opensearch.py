@@ -10,10 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from confluent_kafka import Producer
 
 import schemas
+from lapwing.export.opensearch_client import OpenSearchClient
+from lapwing.export.opensearch_documents import action_of
+from lapwing.export.opensearch_export import DocumentWriter, Written
+from shared.batch import Batch, Blob
 from shared.encode.results import encode_results
 from shared.kafka import Admin, topic_specs
 from shared.registry import Registry
@@ -155,6 +160,57 @@ def test_every_event_is_there_once_whatever_is_killed(
         if exporter.process is not None and exporter.process.poll() is None:
             exporter.process.kill()
         opensearch.ask("DELETE", f"/{ANOMALIES}")
+
+
+def batch_of(results: str, records: list[tuple[str, dict | None]]) -> Batch:
+    """Return records in JSON as a batch of a topic."""
+    name = schemas.INCIDENT if results == "incidents" else schemas.ANOMALY_EVENT
+    text = schemas.text(name)
+    values = [b"" if one is None else encode_results(text, None, [one])[0] for _, one in records]
+    offsets = np.arange(len(records))
+    keys = Blob.join([key.encode() for key, _ in records])
+    return Batch(results, 0, Blob.join(values), keys, offsets, offsets)
+
+
+def test_the_server_takes_templates_documents_versions_and_deletions(
+    opensearch: OpenSearch,
+) -> None:
+    """Without Kafka: what the export sends is what OpenSearch understands."""
+    settings = Settings.model_validate({"opensearch": {"url": opensearch.url, "index": "direct"}})
+    client, count = OpenSearchClient(settings.opensearch), Written()
+    anomalies = DocumentWriter(settings, "anomalies", client, count)
+    incidents = DocumentWriter(settings, "incidents", client, count)
+    for writer in (anomalies, incidents, anomalies):
+        writer.prepare("direct")
+    found = opensearch.ask("GET", "/_index_template/direct-anomalies")
+    assert len(found["index_templates"]) == 1
+    events = [("web", event(number)) for number in range(50)]
+    anomalies.write(batch_of("anomalies", events))
+    anomalies.write(batch_of("anomalies", events[:10]))
+    assert opensearch.ids("direct-anomalies") == [f"{number:032x}" for number in range(50)]
+    incidents.write(
+        batch_of(
+            "incidents",
+            [
+                ("a", incident("a", 1, "open")),
+                ("b", incident("b", 1, "open")),
+                ("a", incident("a", 2, "closed")),
+                ("a", incident("a", 1, "open")),
+                ("b", None),
+                ("never", None),
+            ],
+        )
+    )
+    assert opensearch.ids("direct-incidents") == ["a"]
+    kept = opensearch.ask("GET", "/direct-incidents/_doc/a")["_source"]
+    assert (kept["state"], kept["revision"]) == ("closed", 2)
+    assert count.refused == 0
+    opensearch.ask("PUT", "/direct-anomalies/_mapping", {"properties": {"n": {"type": "long"}}})
+    odd = action_of("direct-anomalies", "anomalies", b"k", event(99) | {"n": "many"}, "t[0]@9")
+    (refused,) = client.bulk([odd])
+    assert (refused.status, refused.action.coordinates) == (400, "t[0]@9")
+    assert "failed to parse field [n]" in refused.why
+    client.close()
 
 
 def check_what_is_stored(server: OpenSearch, count: int) -> None:

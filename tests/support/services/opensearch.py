@@ -56,6 +56,8 @@ rootLogger.appenderRef.console.ref = console
 class OpenSearch(ProcessService):
     """One server with its own data folder."""
 
+    ready_s = 180.0
+
     def __init__(self) -> None:
         super().__init__("opensearch", free_port())
         self._transport_port = free_port()
@@ -99,6 +101,7 @@ class OpenSearch(ProcessService):
         flags += ["-Djava.security.manager=allow", "-Dopensearch.distribution.type=tar"]
         flags += [f"-Dopensearch.path.home={self._home}", f"-Djava.io.tmpdir={self._home}/tmp"]
         flags += [f"-Dopensearch.path.conf={self._home}/config", "-Djna.nosys=true"]
+        flags.append("-Dlog4j2.disable.jmx=true")
         main = "org.opensearch.bootstrap.OpenSearch"
         command = ["java", *flags, "-cp", f"{self.folder}/lib/*", main]
         if os.geteuid() != 0:

@@ -95,7 +95,7 @@ pipeline: install ## the whole job on a real Kafka and registry, each result com
 	@$(PYTEST) tests/integration/test_pipeline.py $(ARGS)
 
 .PHONY: sinks
-sinks: install ## anomalies in PostgreSQL by Kafka Connect, with kills; needs java, mvn, Debian's postgresql-15
+sinks: install ## results in PostgreSQL and OpenSearch, with kills; needs java, javac, mvn, Debian's postgresql-15
 	@REQUIRE_KAFKA=1 REQUIRE_SINKS=1 $(PYTEST) tests/sinks $(ARGS)
 
 .PHONY: integration
@@ -123,6 +123,7 @@ bench: install ## speed and memory: kernels and other systems, the services on a
 	@$(BIN)/python -m benchmarks.services $(ARGS)
 	@$(BIN)/python -m benchmarks.throughput
 	@$(BIN)/python -m benchmarks.avro_codec
+	@$(BIN)/python -m benchmarks.output_format
 	@$(BIN)/python -m benchmarks.scorers
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.latency

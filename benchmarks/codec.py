@@ -37,6 +37,7 @@ T0_S = 1_700_000_000
 FIELDS = ("cpu_usage_idle", "cpu_usage_system", "cpu_usage_user")
 LONG = {"metric_field": "metric", "value_field": "value"}
 SCHEMA_ID = 7
+PACKAGES = ("fastavro", "orjson", "protobuf")
 
 Naive = Callable[[bytes], list[bytes]]
 
@@ -191,7 +192,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows")
     options = parser.parse_args()
     rows = [row for name, case in cases().items() for row in measure(name, case, options.repeats)]
-    return report(rows, options.repeats, options.json)
+    return report(rows, options.repeats, options.json, PACKAGES)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import schemas
 from shared.batch import Blob, Headers, Outgoing
 from shared.encode.avro_columns import Scores, encode_scores
 from shared.encode.dead_letters import dead_letters
-from shared.encode.records import encode_records
+from shared.encode.json_columns import encode_json_scores
+from shared.encode.results import encode_results
 from shared.events import Activation, Anomaly, Kind, severity_class
 from shared.scoring.scorer import Outcome
 from shared.scoring.state import PartitionState
@@ -29,11 +30,15 @@ _ANOMALY_FIELDS = tuple(one.name for one in fields(Anomaly) if one.name != "trac
 
 @dataclass(frozen=True, slots=True)
 class SchemaIds:
-    """Registry ids of the schemas that results are written with."""
+    """Registry ids of the schemas that results are written with; None = as JSON."""
 
-    score: int
-    anomaly: int
-    activation: int
+    score: int | None
+    anomaly: int | None
+    activation: int | None
+
+
+AS_JSON = SchemaIds(None, None, None)
+"""``output.format=json``: results need no registry."""
 
 
 class Encoder:
@@ -53,8 +58,11 @@ class Encoder:
         """Encode the results of one batch; topics without records are omitted."""
         outgoing = []
         if len(outcome.columns.accepted):
-            values, keys = encode_scores(
-                self.scores(outcome, state), state.entities, self.ids.score
+            scores = self.scores(outcome, state)
+            values, keys = (
+                encode_json_scores(scores, state.entities)
+                if self.ids.score is None
+                else encode_scores(scores, state.entities, self.ids.score)
             )
             outgoing.append(Outgoing(self.topics.scores, values, keys))
         if outcome.anomalies:
@@ -112,15 +120,16 @@ class Encoder:
 
     def anomalies(self, anomalies: Sequence[Anomaly]) -> Outgoing:
         """Encode alarms and data-quality verdicts with their CloudEvents headers (binary mode)."""
-        values = encode_records(
+        values = encode_results(
             self._anomaly_schema, self.ids.anomaly, [_record(anomaly) for anomaly in anomalies]
         )
         keys = Blob.join([anomaly.entity.encode() for anomaly in anomalies])
+        content_type = "application/json" if self.ids.anomaly is None else "application/avro"
         return Outgoing(
             self.topics.anomalies,
             values,
             keys,
-            {row: _headers(anomaly) for row, anomaly in enumerate(anomalies)},
+            {row: _headers(anomaly, content_type) for row, anomaly in enumerate(anomalies)},
         )
 
     def activation(self, partition: int, activation: Activation, detector_id: str) -> Outgoing:
@@ -139,7 +148,7 @@ class Encoder:
         key = f"{self.group}/{partition}/{activation.offset}".encode()
         return Outgoing(
             self.topics.activations,
-            encode_records(self._activation_schema, self.ids.activation, [record]),
+            encode_results(self._activation_schema, self.ids.activation, [record]),
             Blob.join([key]),
         )
 
@@ -158,7 +167,7 @@ def _record(anomaly: Anomaly) -> Mapping[str, Any]:
     }
 
 
-def _headers(anomaly: Anomaly) -> Headers:
+def _headers(anomaly: Anomaly, content_type: str) -> Headers:
     texts = {
         "ce_specversion": "1.0",
         "ce_id": anomaly.event_id,
@@ -172,7 +181,7 @@ def _headers(anomaly: Anomaly) -> Headers:
         "ce_source": f"/kafka/{anomaly.source_topic}/{anomaly.source_partition}",
         "ce_subject": anomaly.entity,
         "ce_time": iso(anomaly.event_time),
-        "content-type": "application/avro",
+        "content-type": content_type,
     }
     headers = [(name, text.encode()) for name, text in texts.items()]
     if anomaly.traceparent:

@@ -23,10 +23,10 @@ from consumer_prediction.health.rejections import Rejections
 from consumer_prediction.health.watchdog import Watchdog
 from consumer_prediction.loop import SETTLE_S, PredictionLoop
 from consumer_prediction.models import ModelVolume
-from consumer_prediction.outgoing import Encoder, SchemaIds
+from consumer_prediction.outgoing import AS_JSON, Encoder, SchemaIds
 from shared.decode.field_choice import MetSchema
 from shared.decode.formats import open_decoder
-from shared.encode.records import decode_records, schema_id_of
+from shared.encode.results import decode_result
 from shared.errors import GuardError, LapwingError, ProducerFenced, TransportError
 from shared.events import Activation
 from shared.kafka import (
@@ -64,14 +64,11 @@ class ActivationLog:
         self.settings = settings
         self._registry = Registry(settings.registry)
 
-    def _writer_schema(self, topic: str, value: bytes) -> str:
-        schema_id = schema_id_of(value)
-        text = None if schema_id is None else self._registry.schema(schema_id)
-        if text is None:
-            raise LapwingError(
-                f"{topic}: a record has schema id {schema_id}, which the registry does not know"
-            )
-        return text
+    def _decoded(self, topic: str, value: bytes) -> dict[str, Any]:
+        try:
+            return decode_result(value, self._registry.schema)
+        except ValueError as error:
+            raise LapwingError(f"{topic}: a record cannot be read: {error}") from error
 
     def __call__(self, partition: int, after: int, newest: Activation) -> list[Activation]:
         """Return the activations after an offset up to the newest one, oldest first.
@@ -112,8 +109,8 @@ class ActivationLog:
             for row in range(len(batch))
         ]
         own = self.settings.predict.group, self.settings.topics.input
-        texts = [self._writer_schema(topic, value) for value in values]
-        return [r for r in decode_records(values, texts) if (r["group"], r["source_topic"]) == own]
+        records = (self._decoded(topic, value) for value in values)
+        return [r for r in records if (r["group"], r["source_topic"]) == own]
 
 
 def run(
@@ -302,10 +299,12 @@ def _log_schema(schema: MetSchema) -> None:
 
 
 def result_schemas(settings: Settings) -> SchemaIds:
-    """Look up the ids of the result schemas.
+    """Look up the ids of the result schemas; without the registry for results in JSON.
 
     raises : ConfigError that says what to run, when one is not registered
     """
+    if settings.output.is_json:
+        return AS_JSON
     registry = Registry(settings.registry)
     topics = settings.topics
     return SchemaIds(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared.encode.records import decode_records, schema_id_of
+from shared.encode.results import decode_result
 from shared.errors import LapwingError
 from shared.kafka import Reader, topic_bounds
 from shared.registry import Registry
@@ -25,16 +25,9 @@ def retained_models(settings: Settings) -> set[str]:
     values = [
         batch.values[row] for batch in Reader(settings).read(topic) for row in range(len(batch))
     ]
-    texts = []
-    for value in values:
-        schema_id = schema_id_of(value)
-        text = None if schema_id is None else registry.schema(schema_id)
-        if text is None:
-            raise LapwingError(f"{topic}: a record has the schema id {schema_id}, which is unknown")
-        texts.append(text)
     first, _ = topic_bounds(settings, settings.topics.input)
     try:
-        records = decode_records(values, texts)
+        records = [decode_result(value, registry.schema) for value in values]
     except ValueError as error:
         raise LapwingError(f"{topic}: {error}") from error
     return models_of(records, settings.topics.input, first)

@@ -33,8 +33,10 @@ class FeedbackWriter:
         """
         topic = self._settings.topics.feedback
         with self._lock:
-            registry = Registry(self._settings.registry)
-            schema_id = registry.lookup(f"{topic}-value", schemas.text(schemas.FEEDBACK))
+            schema_id = None
+            if not self._settings.output.is_json:
+                registry = Registry(self._settings.registry)
+                schema_id = registry.lookup(f"{topic}-value", schemas.text(schemas.FEEDBACK))
             publisher = Publisher(self._settings)
             publisher.send(outgoing(topic, incident_id, feedback, schema_id))
             waiting = publisher.flush(FLUSH_S)

@@ -55,6 +55,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "peak memory": lambda row: _number(row, "peak_mib", "{:,.0f} MiB"),
     "entities read": lambda row: _number(row, "share", "{:.0%}"),
     "CPU": lambda row: _number(row, "cpu_us_per_event", "{:.1f} us/event"),
+    "size": lambda row: _number(row, "record_bytes", "{:,.0f} bytes"),
     "p50": lambda row: _number(row, "p50", "{:.2f} ms"),
     "CPU time": lambda row: _number(row, "cpu_s", "{:.2f} s"),
     "limit": lambda row: _number(row, "limit", "{:,.2f}"),

@@ -15,7 +15,7 @@ from typing import Any, Literal, TextIO
 
 from shared.batch import Batch
 from shared.encode.dead_letters import PREFIX, REASON
-from shared.encode.records import decode_records
+from shared.encode.results import Schema, decode_result
 from shared.kafka import Reader
 from shared.operations.telemetry import line
 from shared.registry import Registry
@@ -82,9 +82,7 @@ def follow(
     return shown
 
 
-def documents(
-    batch: Batch, stream: str, schema: Callable[[int], str | None]
-) -> Iterator[dict[str, Any]]:
+def documents(batch: Batch, stream: str, schema: Schema) -> Iterator[dict[str, Any]]:
     """Decode a batch, one mapping per record."""
     for row in range(len(batch)):
         yield dead_letter(batch, row) if stream == "dlq" else _decoded(batch, row, schema)
@@ -162,17 +160,13 @@ def _measured(metric: Mapping[str, Any]) -> str:
     return f"{value}({metric['lower']:.4g}..{metric['upper']:.4g})"
 
 
-def _decoded(batch: Batch, row: int, schema: Callable[[int], str | None]) -> dict[str, Any]:
+def _decoded(batch: Batch, row: int, schema: Schema) -> dict[str, Any]:
     value = batch.values[row]
     place = f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])}"
-    text = schema(int.from_bytes(value[1:5], "big")) if len(value) >= 5 and value[0] == 0 else None
-    if text is None:
-        return {"undecodable": place, "bytes": value[:SHOWN_BYTES].hex(" ")}
     try:
-        (document,) = decode_records([value], [text])
+        return decode_result(value, schema)
     except ValueError as error:
         return {"undecodable": place, "bytes": value[:SHOWN_BYTES].hex(" "), "because": str(error)}
-    return document
 
 
 def _number(text: str | None) -> int | None:

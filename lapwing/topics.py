@@ -82,7 +82,9 @@ def input_subject(settings: Settings) -> str:
 
 
 def result_subjects(settings: Settings) -> list[tuple[str, str, str]]:
-    """Return (subject, schema name, compatibility level) of the results."""
+    """Return (subject, schema name, compatibility level) of the results; none in JSON."""
+    if settings.output.is_json:
+        return []
     topics = settings.topics
     return [
         (f"{topics.scores}-value", schemas.SCORE_EVENT, FULL),
@@ -97,19 +99,21 @@ def ensure(settings: Settings, *, schemas_only: bool = False) -> Ensured:
     """Create the topics and register the schemas that are missing.
 
     Nothing is created or registered if the registry does not answer or a topic has a wrong number
-    of partitions. Any other refusal is part of the result, and the rest is still created.
+    of partitions. Any other refusal is part of the result, and the rest is still created. Without
+    any record in Avro the registry is not asked.
     """
     registry = Registry(settings.registry)
     unanswered = dict[str, LapwingError]()
-    try:
-        registry.subjects()
-    except LapwingError as error:
-        unanswered["registry"] = error
+    if settings.needs_registry:
+        try:
+            registry.subjects()
+        except LapwingError as error:
+            unanswered["registry"] = error
     made = Ensured() if schemas_only else _ensure_topics(settings, create=not unanswered)
     made = replace(made, refused={**made.refused, **unanswered})
     if any(isinstance(error, TopicMismatch) for error in made.refused.values()) or unanswered:
         return made
-    return _ensure_schemas(settings, registry, made)
+    return _ensure_schemas(settings, registry, made) if settings.needs_registry else made
 
 
 def _ensure_schemas(settings: Settings, registry: Registry, made: Ensured) -> Ensured:
@@ -291,7 +295,8 @@ class TopicState:
     records       : end offsets minus first offsets; includes transaction markers
     first_offsets : first offset of each partition, by its number
     unread        : offsets that the prediction group has not committed; None except for the input
-    subject       : subject of the values; None for dead letters, which have the input's schemas
+    subject       : subject of the values; None for dead letters, which have the input's schemas,
+                    and for records in JSON
     """
 
     topic: str
@@ -309,20 +314,9 @@ def describe(settings: Settings) -> list[TopicState]:
     raises : TopicMismatch if a topic is missing, TransportError if the broker does not answer
     """
     admin, topics = Admin(settings), settings.topics
-    subjects = describe_subjects(
-        Registry(settings.registry),
-        [
-            f"{topic}-value"
-            for topic in (
-                topics.input,
-                topics.scores,
-                topics.anomalies,
-                topics.activations,
-                topics.incidents,
-                topics.feedback,
-            )
-        ],
-    )
+    of_results = [subject for subject, _, _ in result_subjects(settings)]
+    of_input = [input_subject(settings)] if settings.input.format == "avro" else []
+    subjects = describe_subjects(Registry(settings.registry), [*of_input, *of_results])
     try:
         found = []
         for spec in topic_specs(settings):

@@ -10,6 +10,9 @@ ANOMALY_EVENT = "anomaly_event"
 MODEL_ACTIVATION = "model_activation"
 INCIDENT = "incident"
 FEEDBACK = "feedback"
+RESULTS = (SCORE_EVENT, ANOMALY_EVENT, MODEL_ACTIVATION, INCIDENT, FEEDBACK)
+"""What Lapwing writes; schemas/json has their JSON Schemas."""
+
 ALL = (METRIC_EVENT, SCORE_EVENT, ANOMALY_EVENT, MODEL_ACTIVATION, INCIDENT, FEEDBACK)
 
 

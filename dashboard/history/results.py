@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from shared.batch import Batch
 from shared.encode.dead_letters import PREFIX, REASON
-from shared.encode.records import decode_records, schema_id_of
+from shared.encode.results import Schema, decode_result
 from shared.incidents.feedback import complete
 from shared.kernels.units import MINUTE_MS
 
@@ -47,7 +47,7 @@ class Arrived:
         return Counter(written // MINUTE_MS for written in self.written_ms)
 
 
-def decode(batch: Batch, stream: Stream, schema: Callable[[int], str | None]) -> Arrived:
+def decode(batch: Batch, stream: Stream, schema: Schema) -> Arrived:
     """Decode a batch.
 
     schema : id -> text of the writer schema; None = not known
@@ -68,12 +68,8 @@ def decode(batch: Batch, stream: Stream, schema: Callable[[int], str | None]) ->
             key = batch.keys[row].decode("utf-8", "replace")
             documents.append({"incident_id": key, "state": "deleted"})
             continue
-        schema_id = schema_id_of(value)
-        text = None if schema_id is None else schema(schema_id)
         try:
-            if text is None:
-                raise ValueError("its schema is not known")
-            (document,) = decode_records([value], [text])
+            document: Mapping[str, Any] = decode_result(value, schema)
             if stream == "activations":
                 document = {**document, "written_ms": int(batch.broker_ms[row])}
             documents.append(_COMPLETE[stream](document))

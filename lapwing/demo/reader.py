@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import schemas
 from lapwing.demo.ledger import DEAD, SCORED, Ledger
@@ -21,7 +22,7 @@ from shared.batch import Batch, Position
 from shared.decode.avro.decoder import AvroDecoder
 from shared.directory import Directory
 from shared.encode.dead_letters import PREFIX
-from shared.encode.records import decode_records
+from shared.encode.results import decode_result
 from shared.errors import HistoryGone, LapwingError
 from shared.events import Kind, SeverityClass
 from shared.kafka import GroupSource, Reader
@@ -32,6 +33,9 @@ GROUP = "lapwing-demo"
 
 The replay can then wait for this process as well.
 """
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 KEPT_ANOMALIES = 12
 """Entities whose newest anomaly is kept for the view."""
@@ -82,7 +86,7 @@ class ResultReader:
 
     The input is read in this thread, as a group that commits; the results in threads of their own.
 
-    score_ids : schema ids of score events
+    score_ids : schema ids of score events in Avro
     clock     : monotonic seconds
     newest    : the newest anomaly of each entity, the latest to come last
     """
@@ -181,7 +185,18 @@ class ResultReader:
             self._committed |= moved
             self._committed_s = now_s
 
-    def _scores(self, batch: Batch) -> None:
+    def _score_columns(self, batch: Batch) -> tuple[Ints, Ints, Floats, Ints]:
+        """Return source partition, source offset, score and event time of each score event."""
+        if self.settings.output.is_json:
+            records = [
+                decode_result(batch.values[row], lambda _: None) for row in range(len(batch))
+            ]
+            names = ("source_partition", "source_offset", "event_time")
+            partitions, offsets, time_ms = (
+                np.array([record[name] for record in records], np.int64) for name in names
+            )
+            scores = np.array([record["score"] for record in records], np.float64)
+            return partitions, offsets, scores, time_ms
         columns = self._decoder.decode(batch, self._entities, self._metrics)
         if len(columns.rejected):
             row = int(columns.rejected[0])
@@ -191,19 +206,25 @@ class ResultReader:
             )
         values = columns.values[:, [self._metrics.index(name) for name in self._input.include]]
         partitions, offsets = values[:, 0].astype(np.int64), values[:, 1].astype(np.int64)
-        broker_ms = batch.broker_ms[columns.accepted]
+        return partitions, offsets, values[:, 2], columns.time_ms
+
+    def _scores(self, batch: Batch) -> None:
+        partitions, offsets, scores, time_ms = self._score_columns(batch)
         for partition in np.unique(partitions).tolist():
             rows = np.flatnonzero(partitions == partition)
             fresh = rows[
-                self.ledger.partitions[partition].answered(offsets[rows], broker_ms[rows], SCORED)
+                self.ledger.partitions[partition].answered(
+                    offsets[rows], batch.broker_ms[rows], SCORED
+                )
             ]
-            self.totals.unscored += int(np.isnan(values[fresh, 2]).sum())
-        if len(columns.time_ms):
-            self.totals.event_ms = max(self.totals.event_ms or 0, int(columns.time_ms.max()))
+            self.totals.unscored += int(np.isnan(scores[fresh]).sum())
+        if len(time_ms):
+            self.totals.event_ms = max(self.totals.event_ms or 0, int(time_ms.max()))
 
     def _anomalies(self, batch: Batch) -> None:
         values = [batch.values[row] for row in range(len(batch))]
-        for record in decode_records(values, [self._anomaly_schema] * len(values)):
+        for value in values:
+            record = decode_result(value, lambda _: self._anomaly_schema)
             if record["event_id"] in self._known:
                 continue
             self._known.add(record["event_id"])

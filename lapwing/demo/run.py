@@ -115,7 +115,7 @@ class Demo:
         self.reader = ResultReader(
             self.settings,
             self.ledger,
-            [ids[f"{self.settings.topics.scores}-value"]],
+            [] if self.settings.output.is_json else [ids[f"{self.settings.topics.scores}-value"]],
             time.monotonic,
         )
         try:

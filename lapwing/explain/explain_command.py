@@ -33,7 +33,7 @@ from lapwing.explain.verdict_comparison import (
 from shared.batch import Batch
 from shared.decode.formats import open_decoder
 from shared.directory import Directory
-from shared.encode.records import decode_records
+from shared.encode.results import decode_result
 from shared.errors import ConfigError, LapwingError
 from shared.events import Reason
 from shared.kafka import Reader, input_limit_bytes, topic_bounds
@@ -237,7 +237,7 @@ class Explanation:
         schema = self.registry.schema
         if source.entity == scored:
             for key, value, headers in anomalies_of(result.sent, topics.scores):
-                [score] = decode_records([value], [schemas.text(schemas.SCORE_EVENT)])
+                score = decode_result(value, lambda _: schemas.text(schemas.SCORE_EVENT))
                 written, may_be_gone = self.topics.score(source, key, score["event_id"])
                 recomputed = ResultRecord(key, value, headers)
                 compared.append(
@@ -254,7 +254,7 @@ class Explanation:
         written = {event_id_of(record): record for record in records}
         compared = []
         for key, value, headers in anomalies_of(result.sent, topics.anomalies):
-            [event] = decode_records([value], [schemas.text(schemas.ANOMALY_EVENT)])
+            event = decode_result(value, lambda _: schemas.text(schemas.ANOMALY_EVENT))
             if event["entity"] != source.entity:
                 continue
             name = f"{event['kind']} {event['metric'] or ''}".strip()

@@ -6,7 +6,7 @@ where it was looked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,11 @@ import numpy as np
 from lapwing.explain.explain_target import ExplainTarget
 from lapwing.explain.verdict_comparison import ResultRecord
 from shared.batch import Batch, Blob
-from shared.encode.records import decode_records, schema_id_of
+from shared.encode.results import Schema, decode_result
 from shared.errors import ConfigError, HistoryGone
 from shared.kafka import Reader, topic_bounds
 from shared.kernels.hashing import murmur2_partitions
 from shared.settings import Settings
-
-Schema = Callable[[int], str | None]
 
 SCAN_RECORDS = 20_000
 """So many scores are read through; a longer part of the topic is narrowed down by halving."""
@@ -190,12 +188,8 @@ class ResultTopics:
                 yield batch, row
 
     def _decoded(self, value: bytes) -> dict[str, Any] | None:
-        schema_id = schema_id_of(value)
-        text = None if schema_id is None else self.schema(schema_id)
-        if text is None:
-            return None
         try:
-            return decode_records([value], [text])[0]
+            return decode_result(value, self.schema)
         except ValueError:
             return None
 

@@ -2,19 +2,21 @@
 
 Invariant: pure; results are called identical only where key, value and headers are equal. The
 schema id in a value's first bytes is left out: it names the registry's version of the schema, and
-the rest of the value is compared in full.
+the rest of the value is compared in full. Where ``output.format`` has changed since, the fields
+are compared instead, and the headers are not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from shared.batch import Headers
-from shared.encode.records import HEADER_BYTES, decode_records, schema_id_of
+from shared.encode.records import HEADER_BYTES
+from shared.encode.results import Schema, decode_result, is_json
 
 
 class Agreement(StrEnum):
@@ -58,7 +60,7 @@ def compare(
     event_id: str,
     recomputed: ResultRecord,
     written: ResultRecord | None,
-    schema: Callable[[int], str | None],
+    schema: Schema,
     *,
     may_be_gone: bool,
 ) -> Compared:
@@ -85,14 +87,15 @@ def verdict_of(compared: Sequence[Compared]) -> str:
 
 
 def _differences(
-    written: ResultRecord, recomputed: ResultRecord, schema: Callable[[int], str | None]
+    written: ResultRecord, recomputed: ResultRecord, schema: Schema
 ) -> list[tuple[str, Any, Any]]:
     found: list[tuple[str, Any, Any]] = []
     if written.key != recomputed.key:
         found.append(("key", _text(written.key), _text(recomputed.key)))
-    if written.value[HEADER_BYTES:] != recomputed.value[HEADER_BYTES:]:
+    if _body(written.value) != _body(recomputed.value):
         found += _fields(written.value, recomputed.value, schema)
-    if list(written.headers) != list(recomputed.headers):
+    in_one_format = is_json(written.value) == is_json(recomputed.value)
+    if in_one_format and list(written.headers) != list(recomputed.headers):
         before, after = dict(written.headers), dict(recomputed.headers)
         names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         found += [
@@ -101,12 +104,14 @@ def _differences(
     return found
 
 
-def _fields(
-    written: bytes, recomputed: bytes, schema: Callable[[int], str | None]
-) -> list[tuple[str, Any, Any]]:
+def _body(value: bytes) -> bytes:
+    return value if is_json(value) else value[HEADER_BYTES:]
+
+
+def _fields(written: bytes, recomputed: bytes, schema: Schema) -> list[tuple[str, Any, Any]]:
     """Return the fields that differ; the bytes themselves where a value cannot be decoded."""
     try:
-        before, after = (_flat(_decoded(value, schema)) for value in (written, recomputed))
+        before, after = (_flat(decode_result(value, schema)) for value in (written, recomputed))
     except ValueError as error:
         return [("value", f"{written.hex()} ({error})", recomputed.hex())]
     found = [
@@ -114,15 +119,9 @@ def _fields(
         for name in {**before, **after}
         if not _equal(before.get(name), after.get(name))
     ]
+    if not found and is_json(written) != is_json(recomputed):
+        return []  # output.format has changed since
     return found or [("value", written.hex(), recomputed.hex())]
-
-
-def _decoded(value: bytes, schema: Callable[[int], str | None]) -> dict[str, Any]:
-    schema_id = schema_id_of(value)
-    text = None if schema_id is None else schema(schema_id)
-    if text is None:
-        raise ValueError(f"schema id {schema_id} is unknown")
-    return decode_records([value], [text])[0]
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from lapwing.export.export_columns import KINDS, Kind, Record, columns_of, rows_
 from lapwing.export.export_files import check_target, whole_file
 from producer.files.times import ALLOWED, parse_time
 from shared.batch import Batch
-from shared.encode.records import decode_records, schema_id_of
+from shared.encode.results import decode_result
 from shared.errors import ConfigError
 from shared.kafka import Reader
 from shared.registry import Registry
@@ -131,12 +131,8 @@ class RecordDecoder:
         return found
 
     def _decoded(self, value: bytes) -> dict[str, Any] | None:
-        schema_id = schema_id_of(value)
-        text = None if schema_id is None else self._registry.schema(schema_id)
-        if text is None:
-            return None
         try:
-            [record] = decode_records([value], [text])
+            record = decode_result(value, self._registry.schema)
         except ValueError:
             return None
         return record if self._required in record else None

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TextIO
 
+from shared.encode.results import decode_result
 from shared.errors import ConfigError, TopicMismatch
-from shared.incidents.incident_topic import decoded, newest_records
+from shared.incidents.incident_topic import newest_records
 from shared.incidents.similar import episodes_of, nearest, question_of, similar_document
 from shared.kafka import Reader
 from shared.operations.telemetry import line
@@ -160,7 +161,7 @@ def feedback_if_any(settings: Settings) -> dict[str, Record]:
 
 def _or_undecodable(value: bytes, schema: Callable[[int], str | None], offset: int) -> Record:
     try:
-        return decoded(value, schema)
+        return decode_result(value, schema)
     except ValueError as error:
         return {"undecodable": offset, "because": str(error)}
 

@@ -116,7 +116,7 @@ class IncidentLoop:
         dependencies: Dependencies,
         topics: Topics,
         rules: Rules,
-        schema_id: int,
+        schema_id: int | None,
         counters: Counters,
         outage: Outage,
     ) -> None:

@@ -11,9 +11,9 @@ import structlog
 
 import schemas
 from shared.batch import Batch, Blob, Outgoing
-from shared.encode.records import encode_records, schema_id_of
+from shared.encode.records import schema_id_of
+from shared.encode.results import Schema, decode_result, encode_results
 from shared.incidents.fold import Changed
-from shared.incidents.incident_topic import Schema, decoded
 from shared.incidents.occurrence import Occurrence, Skipped, occurrence_of
 from shared.operations.counters import INCIDENT_RECORDS_SKIPPED, Counters
 
@@ -55,16 +55,19 @@ class AnomalyRecords:
 
     def _read(self, value: bytes) -> Occurrence | Skipped:
         try:
-            return occurrence_of(decoded(value, self._schema))
+            return occurrence_of(decode_result(value, self._schema))
         except ValueError as error:
             return Skipped("unreadable", str(error))
 
 
-def outgoing(topic: str, changes: Sequence[Changed], schema_id: int) -> Outgoing:
-    """Encode changes in order; a deleted incident becomes a tombstone."""
+def outgoing(topic: str, changes: Sequence[Changed], schema_id: int | None) -> Outgoing:
+    """Encode changes in order; a deleted incident becomes a tombstone.
+
+    schema_id : None = as JSON
+    """
     text = schemas.text(schemas.INCIDENT)
     values = [
-        b"" if one.incident is None else encode_records(text, schema_id, [one.incident.record()])[0]
+        b"" if one.incident is None else encode_results(text, schema_id, [one.incident.record()])[0]
         for one in changes
     ]
     keys = [one.incident_id.encode() for one in changes]

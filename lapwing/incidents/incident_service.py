@@ -69,14 +69,16 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
         registry = Registry(settings.registry)
         admin = Admin(settings)
         topics = retry(lambda: topics_of(settings, admin), broker)
-        schema_id = retry(
-            lambda: registry.lookup(
-                f"{settings.topics.incidents}-value", schemas.text(schemas.INCIDENT)
-            ),
-            f"the registry at {registry.address}",
-        )
+        schema_id = None
+        if not settings.output.is_json:
+            schema_id = retry(
+                lambda: registry.lookup(
+                    f"{settings.topics.incidents}-value", schemas.text(schemas.INCIDENT)
+                ),
+                f"the registry at {registry.address}",
+            )
         admin.close()
-        if topics is None or schema_id is None:
+        if topics is None or (schema_id is None and not settings.output.is_json):
             return
         source = GroupSource(
             settings,

@@ -19,8 +19,9 @@ from lapwing.notify.delivery import Delivery, Done
 from lapwing.notify.notify_loop import Dependencies, NotifyLoop, Target
 from lapwing.notify.receivers import Receiver, receiver_of
 from shared.batch import Blob, Outgoing
+from shared.encode.results import Schema, decode_result
 from shared.errors import ConfigError, GuardError, TransportError
-from shared.incidents.incident_topic import Schema, decoded, newest_records
+from shared.incidents.incident_topic import newest_records
 from shared.kafka import Admin, GroupSource, Publisher, Reader, topic_specs, wrong_count
 from shared.notices.bodies import webhook_body
 from shared.notices.hours import Hours
@@ -79,7 +80,7 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
             source=source,
             commit=source.commit,
             read_state=partial(_read_state, settings, admin, schema),
-            decode=lambda value: decoded(value, schema),
+            decode=lambda value: decode_result(value, schema),
             keep=partial(_keep, publisher, settings.topics.unsent),
             clock=time.monotonic,
             now_s=time.time,

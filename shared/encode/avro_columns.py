@@ -22,14 +22,19 @@ from shared.encode.records import HEADER_BYTES, decode_records, encode_records, 
 from shared.events import State
 
 __all__ = [
+    "SCORE_KIND",
     "Scores",
+    "check_shapes",
     "decode_records",
     "encode_flat",
     "encode_metric_events",
     "encode_records",
     "encode_scores",
     "flat_schema",
+    "index_rows",
+    "score_rows",
     "select",
+    "select_names",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -103,8 +108,8 @@ class Scores:
 
 def select(names: Blob, index: Ints) -> Blob:
     """Return the names at ``index`` (n,), e.g. as record keys."""
-    rows = _rows(index, len(names), "index")
-    return _select(_bytes(names.data), names.bounds, rows)
+    rows = index_rows(index, len(names), "index")
+    return select_names(_bytes(names.data), names.bounds, rows)
 
 
 def flat_schema(name: str, entity_field: str, metrics: Sequence[str]) -> str:
@@ -163,7 +168,7 @@ def encode_flat(
     raises  : ValueError where the shapes do not fit, IndexError where an entity does not exist
     """
     joined = names if isinstance(names, Blob) else Blob.join([name.encode() for name in names])
-    rows = _rows(index, len(joined), "index")
+    rows = index_rows(index, len(joined), "index")
     times = _column(time_ms)
     matrix = np.ascontiguousarray(values, np.float64)
     if matrix.ndim != 2 or not len(rows) == len(times) == len(matrix):
@@ -206,8 +211,8 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
 
     Cost: ~0.3 us a row of three metrics.
     """
-    _check_shapes(scores)
-    entity = _rows(scores.entity, len(entities), "entity")
+    check_shapes(scores)
+    entity = index_rows(scores.entity, len(entities), "entity")
     constants = _constants(
         schema_id,
         scores.detector_id,
@@ -224,23 +229,23 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
     kernels.encode_score_rows(
         constants.texts,
         kernels.Texts(entities.arena, entities.bounds),
-        _score_rows(scores, entity),
+        score_rows(scores, entity),
         np.empty(id_bytes, np.uint8),
         out,
         bounds,
     )
-    keys = _select(entities.arena, entities.bounds, entity)
+    keys = select_names(entities.arena, entities.bounds, entity)
     return Blob(out[: bounds[-1]].tobytes(), bounds), keys
 
 
-def _score_rows(scores: Scores, entity: npt.NDArray[np.int64]) -> kernels.ScoreRows:
+def score_rows(scores: Scores, entity: npt.NDArray[np.int64]) -> kernels.ScoreRows:
     """Return the columns in the kernel's form; raises IndexError."""
     return kernels.ScoreRows(
         entity=entity,
         time_ms=_column(scores.time_ms),
         offsets=_column(scores.offsets),
-        state=_rows(scores.state, len(State), "state"),
-        top_metric=_rows(scores.top_metric, len(scores.metrics), "top_metric", lowest=-1),
+        state=index_rows(scores.state, len(State), "state"),
+        top_metric=index_rows(scores.top_metric, len(scores.metrics), "top_metric", lowest=-1),
         numbers=_bits(
             scores.score,
             scores.severity,
@@ -350,7 +355,7 @@ _METRIC_COLUMNS = (
 )
 
 
-def _check_shapes(scores: Scores) -> None:
+def check_shapes(scores: Scores) -> None:
     """Check the shapes of all columns, which the kernel relies on."""
     row_shape = (len(scores),)
     metric_shape = (len(scores), len(scores.metrics))
@@ -365,10 +370,12 @@ def _check_shapes(scores: Scores) -> None:
 def _listed(scores: Scores) -> npt.NDArray[np.int64]:
     """Return the metrics of each record; raises IndexError."""
     shape = scores.listed.shape
-    return _rows(scores.listed.reshape(-1), len(scores.metrics), "listed", lowest=-1).reshape(shape)
+    return index_rows(scores.listed.reshape(-1), len(scores.metrics), "listed", lowest=-1).reshape(
+        shape
+    )
 
 
-def _rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[np.int64]:
+def index_rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[np.int64]:
     """Return a column of indices in lowest..count - 1; raises IndexError."""
     rows = _column(values)
     if len(rows) and not (lowest <= rows.min() and rows.max() < count):
@@ -378,9 +385,10 @@ def _rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[n
     return rows
 
 
-def _select(
+def select_names(
     data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> Blob:
+    """Return the texts at ``rows`` (n,) of joined ones."""
     out = np.empty(int(_sizes(bounds, rows).sum()), np.uint8)
     out_bounds = np.empty(len(rows) + 1, np.int64)
     kernels.select_names(data, bounds, rows, out, out_bounds)

@@ -12,7 +12,7 @@ from typing import Any
 
 import schemas
 from shared.batch import Blob, Outgoing
-from shared.encode.records import encode_records
+from shared.encode.results import encode_results
 from shared.errors import DataError
 from shared.wording import iso
 
@@ -50,11 +50,13 @@ def feedback_on(incident: Record, was: Was, note: str, author: str, now_ms: int)
     }
 
 
-def outgoing(topic: str, incident_id: str, feedback: Record | None, schema_id: int) -> Outgoing:
-    """Return the record for the topic; feedback None = it is taken back."""
+def outgoing(
+    topic: str, incident_id: str, feedback: Record | None, schema_id: int | None
+) -> Outgoing:
+    """Return the record for the topic; feedback None = it is taken back, schema_id None = JSON."""
     values = Blob.join([b""])
     if feedback is not None:
-        values = encode_records(schemas.text(schemas.FEEDBACK), schema_id, [feedback])
+        values = encode_results(schemas.text(schemas.FEEDBACK), schema_id, [feedback])
     return Outgoing(topic, values, Blob.join([incident_id.encode()]))
 
 

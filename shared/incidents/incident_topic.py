@@ -6,31 +6,13 @@ does, and none after its tombstone. A record that cannot be read is an error tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared.batch import Batch
-from shared.encode.records import decode_records, schema_id_of
+from shared.encode.results import Schema, decode_result
 from shared.errors import LapwingError, NewerVersion
 from shared.incidents.incident import Incident
-
-Schema = Callable[[int], str | None]
-"""Returns the schema of a registry id, None if there is none; raises TransportError."""
-
-
-def decoded(value: bytes, schema: Schema) -> Mapping[str, Any]:
-    """Decode one record by its writer's schema.
-
-    raises : ValueError that says why it cannot be read
-    """
-    schema_id = schema_id_of(value)
-    text = None if schema_id is None else schema(schema_id)
-    if text is None:
-        known = (
-            "has no schema id" if schema_id is None else f"has the unknown schema id {schema_id}"
-        )
-        raise ValueError(f"the record {known}")
-    return decode_records([value], [text])[0]
 
 
 def newest_records(batches: Iterable[Batch], schema: Schema) -> dict[str, Mapping[str, Any]]:
@@ -67,7 +49,7 @@ def restored(records: Mapping[str, Mapping[str, Any]], topic: str) -> list[Incid
 
 def _incident_record(batch: Batch, row: int, schema: Schema) -> Mapping[str, Any]:
     try:
-        return decoded(batch.values[row], schema)
+        return decode_result(batch.values[row], schema)
     except ValueError as error:
         raise LapwingError(
             f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])} cannot be read: {error}"

@@ -11,6 +11,7 @@ from shared.settings.analysis import (
     QualitySettings,
     TrainSettings,
 )
+from shared.settings.exporting import OpenSearchSettings
 from shared.settings.loading import Settings, load_settings
 from shared.settings.names import ENV_PREFIX, RENAMED, variable_of
 from shared.settings.notifying import (
@@ -24,6 +25,7 @@ from shared.settings.routing import RouteSettings
 from shared.settings.section import Section
 from shared.settings.transport import (
     DashboardSettings,
+    OutputSettings,
     PredictSettings,
     ProduceSettings,
     RegistrySettings,
@@ -45,6 +47,8 @@ __all__ = [
     "MetricRule",
     "ModelSettings",
     "NotifySettings",
+    "OpenSearchSettings",
+    "OutputSettings",
     "PredictSettings",
     "ProduceSettings",
     "QualitySettings",

@@ -32,11 +32,13 @@ from shared.settings.analysis import (
     QualitySettings,
     TrainSettings,
 )
+from shared.settings.exporting import OpenSearchSettings
 from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, SECRETS, did_you_mean, variable_of
 from shared.settings.notifying import NotifySettings
 from shared.settings.routing import RouteSettings
 from shared.settings.transport import (
     DashboardSettings,
+    OutputSettings,
     PredictSettings,
     ProduceSettings,
     RegistrySettings,
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     topics: TopicSettings = TopicSettings()
     input: InputSettings = InputSettings()
+    output: OutputSettings = OutputSettings()
     features: FeatureSettings = FeatureSettings()
     detection: DetectionSettings = DetectionSettings()
     quality: QualitySettings = QualitySettings()
@@ -101,6 +104,7 @@ class Settings(BaseSettings):
     incidents: IncidentSettings = IncidentSettings()
     notify: NotifySettings = NotifySettings()
     route: RouteSettings = RouteSettings()
+    opensearch: OpenSearchSettings = OpenSearchSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     dashboard: DashboardSettings = DashboardSettings()
 
@@ -135,6 +139,11 @@ class Settings(BaseSettings):
     def trained_detector(self) -> Detector:
         """What training fits."""
         return self.detector if self.detector.is_trained else Detector(self.train.member)
+
+    @property
+    def needs_registry(self) -> bool:
+        """Whether the input or the results are in Avro."""
+        return self.input.format == "avro" or not self.output.is_json
 
     @property
     def bootstrap(self) -> str:

@@ -25,6 +25,7 @@ RENAMED = {
 SECRETS = (
     "registry.basic_auth",
     "dashboard.token",
+    "opensearch.password",
     "kafka.sasl.password",
     "kafka.ssl.key.password",
     "kafka.ssl.keystore.password",

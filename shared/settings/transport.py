@@ -27,6 +27,23 @@ class RegistrySettings(Section):
         return value
 
 
+class OutputSettings(Section):
+    """How results are written."""
+
+    format: Literal["avro", "json"] = Field(
+        "avro",
+        description=(
+            "format of scores, anomalies, incidents, activations and feedback; json needs no"
+            " registry (docs/output.md)"
+        ),
+    )
+
+    @property
+    def is_json(self) -> bool:
+        """Whether results are written as JSON."""
+        return self.format == "json"
+
+
 class TopicSettings(Section):
     """Topics; an empty name becomes ``<type>.<dataset>.<data>``."""
 

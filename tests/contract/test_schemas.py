@@ -19,6 +19,8 @@ from lapwing.embedded.registry import EmbeddedRegistry, serve
 from lapwing.topics import result_subjects
 from shared.decode.avro.plan import compile_plan
 from shared.decode.avro.schema import AvroType, Field, parse_schema
+from shared.encode import json_schema
+from shared.encode.results import decode_result, encode_results
 from shared.errors import ConfigError
 from shared.events import Detector, Kind
 from shared.registry import Registry
@@ -239,3 +241,35 @@ def test_the_detectors_are_listed(name: str) -> None:
 def test_the_metric_event_fits_the_default_settings() -> None:
     plan = compile_plan(schemas.text(schemas.METRIC_EVENT), InputSettings())
     assert (plan.time_field, plan.metrics) == ("timestamp", ("cpu", "network_in", "disk_write"))
+
+
+@pytest.mark.parametrize("name", schemas.RESULTS)
+def test_the_json_schema_describes_what_is_written(name: str) -> None:
+    """schemas/json is current, and names each field of each record, with its types."""
+    described = json.loads((json_schema.FOLDER / f"{name}.json").read_text("utf-8"))
+    assert (json_schema.FOLDER / f"{name}.json").read_text("utf-8") == json_schema.text_of(name)
+    avro = json.loads(schemas.text(name))
+    fields = [field["name"] for field in avro["fields"]]
+    assert list(described["properties"]) == described["required"] == fields
+    assert all(one["description"] for one in described["properties"].values())
+
+
+@pytest.mark.parametrize("name", sorted(EARLIER))
+def test_records_of_earlier_schemas_in_json_are_whole(name: str) -> None:
+    """What an earlier version wrote in JSON has its own fields alone, as in Avro."""
+    text = EARLIER[name]
+    record = {
+        field["name"]: _sample(field["type"])
+        for field in json.loads(text)["fields"]
+        if "default" not in field
+    }
+    (as_json,), (as_avro,) = encode_results(text, None, [record]), encode_results(text, 1, [record])
+    assert decode_result(as_json, lambda _: None) == decode_result(as_avro, lambda _: text)
+
+
+def _sample(avro: Any) -> Any:
+    if isinstance(avro, dict) and avro["type"] in ("array", "map"):
+        return [] if avro["type"] == "array" else {}
+    kind = avro if isinstance(avro, str) else avro["type"]
+    values = {"string": "x", "boolean": True, "double": 0.5, "float": 0.5, "int": 1, "long": 1}
+    return values[kind]

@@ -153,6 +153,13 @@ def test_every_event_is_stored_once_whatever_is_killed(
         )
         latest = "2023-11-14 22:13:22.4"
         assert checks == [["20", str(count), str(ROUNDS * ROUND // 10 + 1), latest]]
+        shares = postgresql.query(
+            "select attributions_json, attributions_json::jsonb ->> 'cpu.value', count(*)"
+            " from anomalies group by 1 order by 1 desc"
+        )
+        alarms = count - ROUNDS * ROUND // 10 - 1
+        text = '{"cpu.jump":0.25,"cpu.value":0.75}'
+        assert shares == [["{}", "", str(count - alarms)], [text, "0.75", str(alarms)]]
         quoted = postgresql.query("select reason from anomalies where source_offset = 31")
         assert "\n".join(line for row in quoted for line in row) == ODD_TEXT
     finally:

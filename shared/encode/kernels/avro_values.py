@@ -87,8 +87,8 @@ _IDS = types.Array(types.int64, 1, "C", readonly=True)
 _NUMBERS = types.Array(types.uint64, 2, "C", readonly=True)
 _I8S, _U1S, _U1SS = types.int64[::1], types.uint8[::1], types.uint8[:, ::1]
 _U8SS, _U8SSS = types.uint64[:, ::1], types.uint64[:, :, ::1]
-_TEXTS = group(Texts, _U1S, _I8S)
-_SCORES = group(
+TEXTS = group(Texts, _U1S, _I8S)
+SCORE_ROWS = group(
     ScoreRows, _I8S, _I8S, _I8S, _I8S, _I8S, _U8SS, _U1SS, _U8SSS, types.int64[:, ::1], _U1SS
 )
 
@@ -172,7 +172,7 @@ def encode_flat_rows(
 
 
 @helper
-def _write_event_id(
+def write_event_id(
     pieces: Texts,
     offset: int,
     names: Bytes,
@@ -182,13 +182,18 @@ def _write_event_id(
     out: Bytes,
     at: int,
 ) -> int:
+    """Write the id of a score event as hex digits; return the position after them.
+
+    pieces    : with ID_HEAD, ID_MIDDLE and ID_TAIL, which lie between what the id hashes
+    low, high : bounds of the entity in ``names``
+    scratch   : uint8  work memory for the text that is hashed
+    """
     end = write_piece(pieces, ID_HEAD, scratch, 0)
     end = write_digits(offset, scratch, end)
     end = write_piece(pieces, ID_MIDDLE, scratch, end)
     end = copy_bytes(names, low, high, scratch, end)
     end = write_piece(pieces, ID_TAIL, scratch, end)
     first, second = murmur3_128(scratch, 0, end, 0)
-    at = write_long(ID_DIGITS, out, at)
     return write_hex(second, out, write_hex(first, out, at))
 
 
@@ -208,7 +213,7 @@ def _write_metrics(pieces: Texts, listed: Int64s, numbers: Uint64s, out: Bytes, 
     return at + 1
 
 
-@kernel(_TEXTS, _TEXTS, _SCORES, _U1S, _U1S, _I8S)
+@kernel(TEXTS, TEXTS, SCORE_ROWS, _U1S, _U1S, _I8S)
 def encode_score_rows(
     pieces: Texts,
     names: Texts,
@@ -232,7 +237,8 @@ def encode_score_rows(
         low = names.bounds[rows.entity[row]]
         high = names.bounds[rows.entity[row] + 1]
         at = write_piece(pieces, HEADER, out, at)
-        at = _write_event_id(pieces, rows.offsets[row], names.data, low, high, scratch, out, at)
+        at = write_long(ID_DIGITS, out, at)
+        at = write_event_id(pieces, rows.offsets[row], names.data, low, high, scratch, out, at)
         at = write_piece(pieces, DETECTOR, out, at)
         at = write_piece(pieces, MODEL, out, at)
         at = write_text(names.data, low, high, out, at)

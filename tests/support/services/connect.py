@@ -27,9 +27,11 @@ UNPRIVILEGED = "postgres"
 
 def lacking() -> str:
     """Return why PostgreSQL and Connect cannot run here, "" if they can."""
-    absent = [tool for tool in ("initdb", "postgres", "psql") if shutil.which(tool) is None]
+    absent = [
+        tool for tool in ("initdb", "postgres", "psql", "javac") if shutil.which(tool) is None
+    ]
     if absent:
-        return f"{' and '.join(absent)} not on the PATH (Debian's postgresql-15)"
+        return f"{' and '.join(absent)} not on the PATH (Debian's postgresql-15, a JDK)"
     return maven.lacking()
 
 
@@ -109,12 +111,22 @@ class Connect(ProcessService):
     def command(self) -> list[str]:
         libs = maven.fetch_pom(RECIPES / "pom.xml", "connect")
         flags = ["-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        classes = self._compiled(libs)
         main = "org.apache.kafka.connect.cli.ConnectStandalone"
         files = [RECIPES / "worker.properties", RECIPES / f"{self._connector}.properties"]
-        return ["java", *flags, "-cp", f"{libs}/*", main, *map(str, files)]
+        return ["java", *flags, "-cp", f"{classes}:{libs}/*", main, *map(str, files)]
 
     def environment(self) -> dict[str, str]:
         return self._environment
+
+    def _compiled(self, libs: Path) -> Path:
+        """Return the folder of the classes of deploy/connect."""
+        classes = self.folder / "classes"
+        if not classes.exists():
+            sources = [str(one) for one in RECIPES.glob("*.java")]
+            command = ["javac", "-cp", f"{libs}/*", "-d", str(classes), *sources]
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+        return classes
 
     def answers(self) -> bool:
         return self.task_state() == "RUNNING"

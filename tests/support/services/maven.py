@@ -42,7 +42,7 @@ def fetch_pom(pom: Path, name: str, profile: str = "") -> Path:
         return folder
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        shutil.copy(pom, scratch)
+        shutil.copy(pom, Path(scratch, "pom.xml"))
         command = ["mvn", "-q", "-B", *(["-P", profile] if profile else [])]
         command.append("dependency:copy-dependencies")
         command += ["-DoutputDirectory=files", "-DincludeScope=runtime"]

@@ -31,6 +31,8 @@ class Service(ABC):
 
     name: str
     address: str
+    ready_s = READY_S
+    """Time in which it must answer after its start."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -84,14 +86,14 @@ class Service(ABC):
         self.start()
 
     def wait_ready(self) -> None:
-        """Wait until it answers; raise ServiceFailed with the log on exit or after READY_S."""
-        deadline = time.monotonic() + READY_S
+        """Wait until it answers; raise ServiceFailed with the log on exit or after ready_s."""
+        deadline = time.monotonic() + self.ready_s
         while not self.answers():
             late = time.monotonic() > deadline
             if late or not self.alive():
                 log = self.log()
                 self.kill()
-                how = f"did not answer within {READY_S:g} s" if late else "ended at once"
+                how = f"did not answer within {self.ready_s:g} s" if late else "ended at once"
                 raise ServiceFailed(f"{self.name} at {self.address} {how}:\n{log}")
             time.sleep(0.05)
 

@@ -21,7 +21,7 @@ from lapwing.topics import ensure
 from shared.artifacts import load as load_model
 from shared.batch import Blob, Outgoing
 from shared.decode.formats import open_decoder
-from shared.encode.records import decode_records
+from shared.encode.results import decode_result
 from shared.kafka import Admin, Publisher, Reader, input_limit_bytes
 from shared.registry import Registry
 from shared.scoring.configuration import Configuration
@@ -177,7 +177,7 @@ def conserved(stack: Stack) -> None:
     values = [value for _, _, _, value, _ in stack.records(topics.scores)]
     scored = [
         (r["source_partition"], r["source_offset"])
-        for r in decode_records(values, [text] * len(values))
+        for r in (decode_result(value, lambda _: text) for value in values)
     ]
     dead = [
         (int(headers["__connect.errors.partition"]), int(headers["__connect.errors.offset"]))
@@ -204,7 +204,7 @@ def oracle(stack: Stack) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
     text = schemas.text(schemas.MODEL_ACTIVATION)
     switches = {}
     for _, _, _, value, _ in stack.records(topics.activations):
-        [record] = decode_records([value], [text])
+        record = decode_result(value, lambda _: text)
         switches[record["source_partition"], record["source_offset"]] = record
     rules = Rules(Configuration.from_settings(settings))
     decoder = open_decoder(settings.input, registry, time.monotonic)

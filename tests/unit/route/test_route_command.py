@@ -79,13 +79,13 @@ def test_topics_that_cannot_work_are_refused_before_any_connection(route, senten
 def test_a_missing_library_is_named_with_its_extra():
     code = """
 import sys
-sys.modules["orjson"] = None
+sys.modules["cramjam"] = None
 from lapwing.route.formats.choice import open_row_decoder
 from shared.errors import ConfigError
 from shared.settings import RouteSettings
 try:
-    open_row_decoder(RouteSettings())
+    open_row_decoder(RouteSettings(format="remote_write"))
 except ConfigError as error:
     print(error)
 """
-    assert "needs the package orjson: install lapwing[route]" in run_code(code).stdout
+    assert "needs the package cramjam: install lapwing[route]" in run_code(code).stdout

@@ -21,6 +21,7 @@ from tests.faults import (
     rows_notify,
     rows_processes,
     rows_route,
+    rows_security,
     rows_services,
     rows_soak,
 )
@@ -41,6 +42,7 @@ MODULES = (
     rows_incidents,
     rows_notify,
     rows_route,
+    rows_security,
     rows_soak,
 )
 """Imported for the rows that they enter, which are carried out in this order."""

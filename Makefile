@@ -172,6 +172,7 @@ lock: $(DEV) ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for
 	  --constraint requirements/dev.txt --output-file requirements/full.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/core.txt
 	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+	@$(LOCK) --group release --constraint requirements/dev.txt --output-file requirements/release.txt
 	@$(LOCK) --group browser --constraint requirements/dev.txt --output-file requirements/browser.txt
 
 .PHONY: clean

@@ -8,6 +8,7 @@ Invariant: a service works with exactly these rights and stops with ``NotAuthori
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.errors import ConfigError
-from shared.kafka import topic_specs
+from shared.kafka import TopicSpec, topic_specs
 from shared.settings import Settings
 
 Resource = Literal["topic", "group", "transactional-id"]
+_STRIMZI_TYPES = {"topic": "topic", "group": "group", "transactional-id": "transactionalId"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +208,11 @@ def principals_of(pattern: str, services: Sequence[str]) -> dict[str, str]:
     return {name: pattern.replace("{service}", name) for name in services}
 
 
+Form = Literal["table", "commands", "json"]
+
+
 def print_acls(
-    settings: Settings,
-    services: Sequence[str],
-    principal: str,
-    form: Literal["table", "commands", "json"],
+    settings: Settings, services: Sequence[str], principal: str, form: Form = "table"
 ) -> None:
     """Print the rights.
 
@@ -230,6 +232,65 @@ def print_acls(
     if not settings.route.source and "route" in rights:
         message = "route has no rights, because route.source (LAPWING_ROUTE__SOURCE) is empty"
         print(f"lapwing: {message}", file=sys.stderr)  # noqa: T201
+
+
+def print_strimzi(
+    settings: Settings, services: Sequence[str], principal: str, cluster: str
+) -> None:
+    """Print the topics and users as resources of Strimzi's operators, one list for kubectl.
+
+    cluster : name of the Kafka resource
+    raises  : ConfigError
+    """
+    rights = rights_of(settings, services)
+    principals = principals_of(principal, list(rights))
+    items = [_kafka_topic(spec, cluster) for spec in topic_specs(settings)]
+    for name, granted in rights.items():
+        if granted:
+            items.append(_kafka_user(principals[name].partition(":")[2], granted, cluster))
+    _print(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2))
+
+
+def _kafka_topic(spec: TopicSpec, cluster: str) -> dict[str, object]:
+    # Names of resources have no underscores and capitals; topicName has any.
+    name = re.sub(r"[^a-z0-9.-]", "-", spec.name.lower())
+    return _resource("KafkaTopic", name, cluster) | {
+        "spec": {
+            "topicName": spec.name,
+            "partitions": spec.partitions,
+            "replicas": spec.replication,
+            "config": dict(spec.config),
+        }
+    }
+
+
+def _kafka_user(name: str, granted: Sequence[Right], cluster: str) -> dict[str, object]:
+    acls = [
+        {
+            "resource": {
+                "type": _STRIMZI_TYPES[right.resource],
+                "name": right.name,
+                "patternType": "prefix" if right.is_prefix else "literal",
+            },
+            "operations": list(right.operations),
+        }
+        for right in granted
+    ]
+    return _resource("KafkaUser", name, cluster) | {
+        "spec": {
+            "authentication": {"type": "scram-sha-512"},
+            "authorization": {"type": "simple", "acls": acls},
+        }
+    }
+
+
+def _resource(kind: str, name: str, cluster: str) -> dict[str, object]:
+    labels = {"strimzi.io/cluster": cluster}
+    return {
+        "apiVersion": "kafka.strimzi.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, "labels": labels},
+    }
 
 
 def _document(

@@ -242,6 +242,14 @@ def acls(
     commands: Annotated[
         bool, typer.Option("--commands", help="Print commands of kafka-acls.sh.")
     ] = False,
+    strimzi: Annotated[
+        str | None,
+        typer.Option(
+            "--strimzi",
+            metavar="CLUSTER",
+            help="Print topics and users of Strimzi's operators, for kubectl apply -f -.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the least rights on the broker that each service needs.
@@ -249,12 +257,14 @@ def acls(
     They follow from the settings: names of topics and groups, transactional ids, delivery. Nothing
     is granted, and no connection is made.
     """
-    from lapwing.acls import print_acls
+    from lapwing.acls import print_acls, print_strimzi
 
-    form: Literal["table", "commands", "json"] = "table"
-    if as_json or commands:
-        form = "json" if as_json else "commands"
-    print_acls(Overrides.of(context).load(), services or [], principal, form)
+    settings = Overrides.of(context).load()
+    if strimzi:
+        print_strimzi(settings, services or [], principal, strimzi)
+        return
+    form: Literal["table", "commands", "json"] = "commands" if commands else "table"
+    print_acls(settings, services or [], principal, "json" if as_json else form)
 
 
 @data_app.command("fetch", epilog=example("lapwing data fetch --to data/nab"))

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from lapwing.acls import SERVICES, principals_of, print_acls, rights_of
+from lapwing.acls import SERVICES, principals_of, print_acls, print_strimzi, rights_of
 from shared.errors import ConfigError
 from shared.kafka import topic_specs
 from shared.settings import Settings
@@ -79,6 +79,22 @@ def test_json_has_principal_and_rights(capsys: pytest.CaptureFixture[str]) -> No
         "operations": ["Read"],
         "why": "member of the group, commits its positions",
     }
+
+
+def test_strimzi_gets_the_topics_and_a_user_for_each_service(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_strimzi(SETTINGS, [], "User:lapwing-{service}", "lapwing")
+    items = json.loads(capsys.readouterr().out)["items"]
+    topics = [item for item in items if item["kind"] == "KafkaTopic"]
+    users = {item["metadata"]["name"]: item for item in items if item["kind"] == "KafkaUser"}
+    specs = topic_specs(SETTINGS)
+    assert [item["spec"]["topicName"] for item in topics] == [spec.name for spec in specs]
+    assert set(users) == {f"lapwing-{name}" for name in SERVICES}
+    assert {item["metadata"]["labels"]["strimzi.io/cluster"] for item in items} == {"lapwing"}
+    acls = users["lapwing-predictor"]["spec"]["authorization"]["acls"]
+    transactional = {"type": "transactionalId", "name": "judges-", "patternType": "prefix"}
+    assert acls[-1] == {"resource": transactional, "operations": ["Write"]}
 
 
 def test_without_a_source_route_has_no_rights(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,10 @@ def unpacked(release: Release) -> Path:
         if not folder.is_dir():
             made.rename(folder)
     # numba keys its cache on a file's place, so kernels are compiled where they stay.
-    ran = _run([sys.executable, "-m", "shared.kernels"], folder, environment_of(folder))
+    try:
+        ran = _run([sys.executable, "-m", "shared.kernels"], folder, environment_of(folder))
+    except subprocess.TimeoutExpired:
+        return folder  # what is missing is compiled by the first process that needs it
     if ran.returncode:
         shutil.rmtree(folder)
         raise NoRelease(f"{release.tag}: its kernels do not compile:\n{ran.stderr[-2000:]}")

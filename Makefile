@@ -173,7 +173,26 @@ lock: $(DEV) ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for
 	  --constraint requirements/dev.txt --output-file requirements/full.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/core.txt
 	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+	@$(LOCK) --group release --constraint requirements/dev.txt --output-file requirements/release.txt
 	@$(LOCK) --group browser --constraint requirements/dev.txt --output-file requirements/browser.txt
+
+# The same sources give the same bytes: every time in them is that of the last commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+.PHONY: release
+release: install ## wheel, sdist, image (with a Docker engine), THIRD_PARTY.md and SBOM into dist/
+	@rm -rf dist && mkdir -p dist
+	@$(BIN)/python deploy/third_party.py dist/THIRD_PARTY.md
+	@$(BIN)/hatchling build -t wheel -t sdist -d dist
+	@$(BIN)/uv run --quiet --no-project --python $(BIN)/python --isolated --with-requirements requirements/release.txt \
+	  cyclonedx-py requirements requirements/full.txt --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --of JSON -o dist/lapwing-$(VERSION).cdx.json
+	@if docker info >/dev/null 2>&1; then \
+	  docker build --quiet --tag lapwing:$(VERSION) --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) . \
+	  && docker save lapwing:$(VERSION) | gzip -n > dist/lapwing-$(VERSION)-image.tar.gz; \
+	else echo "SKIPPED: no image, because there is no Docker engine" >&2; fi
+	@cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
 
 .PHONY: clean
 clean: ## remove what the targets above made (not models/, state/ and data/)

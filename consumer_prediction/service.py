@@ -50,7 +50,7 @@ from shared.snapshots import SnapshotFolder, SnapshotWriter
 
 log = structlog.get_logger()
 
-_OF_OTHERS = ("topics.incidents", "topics.unsent", "route.dead_letters")
+_OF_OTHERS = ("topics.incidents", "topics.feedback", "topics.unsent", "route.dead_letters")
 """Settings of topics that only other services need."""
 
 CHECK_TIMEOUT_S = 2.0

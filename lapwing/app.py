@@ -10,7 +10,7 @@ import logging
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -295,6 +295,51 @@ def describe(context: typer.Context, as_json: Json = False) -> None:
     from lapwing.topics import describe_all
 
     describe_all(Overrides.of(context).load(), as_json=as_json)
+
+
+@topics_app.command(epilog=example("lapwing topics acls predictor --commands"))
+def acls(
+    context: typer.Context,
+    services: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SERVICE]...", help="Services, e.g. producer predictor; default: all."
+        ),
+    ] = None,
+    principal: Annotated[
+        str,
+        typer.Option(
+            "--principal",
+            metavar="TYPE:NAME",
+            help="Principal in commands and JSON; {service} is the service's name.",
+        ),
+    ] = "User:lapwing-{service}",
+    commands: Annotated[
+        bool, typer.Option("--commands", help="Print commands of kafka-acls.sh.")
+    ] = False,
+    strimzi: Annotated[
+        str | None,
+        typer.Option(
+            "--strimzi",
+            metavar="CLUSTER",
+            help="Print topics and users of Strimzi's operators, for kubectl apply -f -.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the least rights on the broker that each service needs.
+
+    They follow from the settings: names of topics and groups, transactional ids, delivery. Nothing
+    is granted, and no connection is made.
+    """
+    from lapwing.acls import print_acls, print_strimzi
+
+    settings = Overrides.of(context).load()
+    if strimzi:
+        print_strimzi(settings, services or [], principal, strimzi)
+        return
+    form: Literal["table", "commands", "json"] = "commands" if commands else "table"
+    print_acls(settings, services or [], principal, "json" if as_json else form)
 
 
 @data_app.command("fetch", epilog=example("lapwing data fetch --to data/nab"))

@@ -7,7 +7,9 @@ LapwingError
 ├── TransportError         broker or registry did not answer (``retriable`` by its code)
 │   ├── TransactionAborted     the transaction must be aborted and rebuilt
 │   ├── TransactionInDoubt     unknown whether it was committed: the producer is replaced
-│   └── ProducerFenced         a newer producer owns this transactional.id
+│   ├── ProducerFenced         a newer producer owns this transactional.id
+│   ├── NotAuthenticated       wrong certificate, password or token, or one that has expired
+│   └── NotAuthorized          the principal lacks a right (`lapwing topics acls` lists them)
 ├── GuardError             continuing would give silently wrong results: the service stops
 │   ├── TopicMismatch          a topic is missing or has another partition count
 │   ├── TopicRecreated         the input was deleted and recreated under the same name
@@ -73,6 +75,20 @@ class TransactionInDoubt(TransportError):
 
 class ProducerFenced(TransportError):
     """A newer producer with the same transactional.id has taken over; this process must end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retriable=False)
+
+
+class NotAuthenticated(TransportError):
+    """Broker or registry does not accept the certificate, password or token."""
+
+    def __init__(self, message: str, *, retriable: bool = False) -> None:
+        super().__init__(message, retriable=retriable)
+
+
+class NotAuthorized(TransportError):
+    """The principal of this process lacks a right."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retriable=False)

@@ -10,7 +10,6 @@ from shared.kafka.admin import (
     TopicIdentity,
     TopicReport,
     TopicSpec,
-    topic_bounds,
     topic_specs,
     wrong_count,
 )
@@ -19,7 +18,7 @@ from shared.kafka.engine import engine_name
 from shared.kafka.member import group_protocol, unused_session_timeout
 from shared.kafka.outbox import input_limit_bytes, source_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
-from shared.kafka.reader import Reader
+from shared.kafka.reader import Reader, topic_bounds
 from shared.kafka.sink import AtLeastOnceSink, TransactionalSink
 from shared.kafka.source import GroupSource
 

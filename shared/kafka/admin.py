@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from shared.batch import Position
-from shared.errors import LapwingError, TopicMismatch, TransportError
+from shared.errors import LapwingError, NotAuthorized, TopicMismatch, TransportError
 from shared.kafka.client import (
     CALL_TIMEOUT_S,
     client_config,
+    is_secured,
     log_client_error,
     topic_partition_of,
     translate,
@@ -31,7 +32,6 @@ from shared.settings.names import variable_of
 
 _EMBEDDED = "mockCluster"
 """Start of the cluster id of librdkafka's mock cluster, which never gets a controller."""
-
 
 _COORDINATOR_NOT_READY = (
     Code.NOT_COORDINATOR,
@@ -239,10 +239,11 @@ class Admin:
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has.
 
-        raises : TopicMismatch when there is no such topic, TransportError
+        raises : TopicMismatch when there is no such topic, NotAuthorized, TransportError
         """
         count = self._partition_counts().get(topic)
         if count is None:
+            self._raise_if_hidden(topic)
             raise TopicMismatch(f"there is no topic {topic} at {self.address}{self._hint(topic)}")
         return count
 
@@ -414,6 +415,14 @@ class Admin:
             self._embedded = self.cluster_id().startswith(_EMBEDDED)
         return self._embedded
 
+    def _raise_if_hidden(self, topic: str) -> None:
+        """Raise NotAuthorized for a topic that the list of topics does not show to this client."""
+        found = self._cluster(topic).topics.get(topic) if is_secured(self._settings) else None
+        if found is not None and found.error is not None:
+            failure = translate(found.error, f"describing topic {topic} at {self.address}")
+            if isinstance(failure, NotAuthorized):
+                raise failure
+
     def _cluster(self, topic: str | None) -> Cluster:
         try:
             return self._client.cluster(topic, self.timeout_s)
@@ -463,18 +472,6 @@ class Admin:
             # Threads that still wait for an answer keep the old client alive.
             self._client = self._connect()
         return failure
-
-
-def topic_bounds(settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
-    """Return the first and the last stable offsets of a topic; see ``Admin.bounds``.
-
-    raises : TopicMismatch when there is no such topic, TransportError
-    """
-    admin = Admin(settings)
-    try:
-        return admin.bounds(topic)
-    finally:
-        admin.close()
 
 
 def _wrong_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> dict[str, LapwingError]:

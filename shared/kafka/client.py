@@ -16,6 +16,8 @@ from shared.errors import (
     ConfigError,
     HistoryGone,
     LapwingError,
+    NotAuthenticated,
+    NotAuthorized,
     ProducerFenced,
     TopicMismatch,
     TransactionAborted,
@@ -24,6 +26,7 @@ from shared.errors import (
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Flags
 from shared.kafka.engine.properties import CONSUMER_ONLY, PRODUCER_ONLY
+from shared.kafka.engine.refusals import is_refusal
 from shared.settings import Settings
 
 Role = Literal["consumer", "producer", "admin"]
@@ -103,6 +106,11 @@ def client_config(
     return _COMMON_TUNING | creation | dict(tuning or {}) | given | required
 
 
+def is_secured(settings: Settings) -> bool:
+    """Return whether brokers may refuse this client: security.protocol is not plaintext."""
+    return settings.kafka.get("security.protocol", "plaintext").lower() != "plaintext"
+
+
 class ClientErrors:
     """The last error that a client has reported by itself, and when it last lost a broker."""
 
@@ -139,6 +147,12 @@ def translate(error: ClientError, action: str) -> LapwingError:
     message = f"{action}: {error.text}"
     if code in _FENCED:
         return ProducerFenced(f"{message}; another process uses the same slot or transactional.id")
+    if code in _UNAUTHORIZED:
+        return NotAuthorized(f"{message}; `lapwing topics acls` lists the rights of each service")
+    if is_refusal(error):
+        return NotAuthenticated(
+            f"{message}; see docs/security.md", retriable=_is_outage_of_issuer(error)
+        )
     if Flags.ABORT in error.flags:
         return TransactionAborted(message)
     if code in _CONFIG:
@@ -154,6 +168,11 @@ def translate(error: ClientError, action: str) -> LapwingError:
     return TransportError(message, retriable=is_retriable and Flags.FATAL not in error.flags)
 
 
+def _is_outage_of_issuer(error: ClientError) -> bool:
+    """Return whether a token could not be fetched for a reason that may pass."""
+    return _NO_TOKEN in error.text and any(text in error.text for text in _NO_ANSWER)
+
+
 def _setting(name: str) -> str:
     return f"kafka.{name} (LAPWING_KAFKA__{name.upper().replace('.', '_')})"
 
@@ -162,6 +181,17 @@ def _normalised(value: str) -> str:
     lowered = value.strip().lower()
     return _SAME.get(lowered, lowered)
 
+
+_UNAUTHORIZED = frozenset(
+    {
+        Code.TOPIC_AUTHORIZATION_FAILED,
+        Code.GROUP_AUTHORIZATION_FAILED,
+        Code.CLUSTER_AUTHORIZATION_FAILED,
+        Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+_NO_TOKEN = "Failed to acquire SASL OAUTHBEARER token"  # noqa: S105 - librdkafka's message
+_NO_ANSWER = ("connect", "resolve", "timed out", "timeout", "HTTP 5")
 
 _FENCED = frozenset({Code.LOCAL_FENCED, Code.PRODUCER_FENCED, Code.FENCED_INSTANCE_ID})
 _CONFIG = frozenset(
@@ -179,6 +209,7 @@ _HISTORY = frozenset(
 _RETRIABLE = frozenset(
     {
         Code.LOCAL_TRANSPORT,
+        Code.LOCAL_SSL,
         Code.LOCAL_DESTROY_BROKER,
         Code.LOCAL_UNKNOWN_PARTITION,
         Code.LOCAL_ALL_BROKERS_DOWN,

@@ -193,3 +193,15 @@ class Reader:
         except ClientError as error:
             partition = topic_partition_of(error, topic)
             raise translate(error, f"reading {partition} of {self.settings.bootstrap}") from error
+
+
+def topic_bounds(settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the first and the last stable offsets of a topic; see ``Admin.bounds``.
+
+    raises : TopicMismatch when there is no such topic, TransportError
+    """
+    admin = Admin(settings)
+    try:
+        return admin.bounds(topic)
+    finally:
+        admin.close()

@@ -13,7 +13,14 @@ from functools import partial
 from typing import Any
 
 from shared.batch import Outgoing, Position
-from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt, TransportError
+from shared.errors import (
+    NotAuthenticated,
+    NotAuthorized,
+    ProducerFenced,
+    TransactionAborted,
+    TransactionInDoubt,
+    TransportError,
+)
 from shared.kafka.client import CALL_TIMEOUT_S, translate
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Engine, Flags
@@ -202,10 +209,11 @@ class TransactionalSink:
             raise self._unusable from None
 
     def _failure(self, error: ClientError, action: str) -> TransportError:
-        """Return TransactionAborted, TransactionInDoubt or ProducerFenced for a client's error.
+        """Return what a client's error means: TransactionAborted, or one that ends the sink.
 
-        After the last two the sink is unusable. A broker that aborts a transaction because of its
-        timeout fences the producer, as a second process would.
+        Those that end it are TransactionInDoubt, ProducerFenced, NotAuthenticated and
+        NotAuthorized. A broker that aborts a transaction because of its timeout fences the
+        producer, as a second process would.
         """
         failure = translate(error, f"{self._name}: {action}")
         if isinstance(failure, ProducerFenced):
@@ -216,6 +224,9 @@ class TransactionalSink:
                     f" broker has aborted it after {self._transaction_s:g} s"
                     " (predict.transaction_timeout_ms)"
                 )
+            self._unusable = failure
+            return failure
+        if isinstance(failure, NotAuthenticated | NotAuthorized):
             self._unusable = failure
             return failure
         if isinstance(failure, TransactionAborted) or _is_refusal(error):

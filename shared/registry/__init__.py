@@ -13,11 +13,18 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import schemas
-from shared.errors import ConfigError, SchemaRefused, TransportError
+from shared.errors import (
+    ConfigError,
+    NotAuthenticated,
+    NotAuthorized,
+    SchemaRefused,
+    TransportError,
+)
 from shared.operations.retry import within
 from shared.registry.apicurio import Apicurio, own_api
 from shared.registry.references import MOST_REFERENCES, inline
@@ -37,6 +44,7 @@ _SCHEMA_UNKNOWN = 40403
 _REGISTRY_404 = (*_SUBJECT_UNKNOWN, _SCHEMA_UNKNOWN)
 _RETRIABLE_STATUS = (408, 429)
 _REFUSED_STATUS = (401, 403)
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
 class Registry:
@@ -105,11 +113,11 @@ class Registry:
         settings = self.settings
         for url in urls[:-1]:
             try:
-                return Apicurio(url, settings.basic_auth, settings.timeout_s).schema(key)
+                return Apicurio(url, settings).schema(key)
             except TransportError as error:
                 if not error.retriable:
                     raise
-        return Apicurio(urls[-1], settings.basic_auth, settings.timeout_s).schema(key)
+        return Apicurio(urls[-1], settings).schema(key)
 
     def _with_references(self, action: str, found: Schema) -> str | None:
         """Return a schema's text with the types of the subjects that it refers to."""
@@ -282,6 +290,9 @@ class Registry:
                 "timeout": self.settings.timeout_s,
                 "max.retries": 0,
             }
+            if self.settings.ca_file:
+                _check_readable(self.settings.ca_file)
+                conf["ssl.ca.location"] = self.settings.ca_file
             if self.settings.basic_auth:
                 conf["basic.auth.user.info"] = self.settings.basic_auth
             try:
@@ -306,6 +317,11 @@ class Registry:
                 f"{self.address}: {action}: no answer within {self.settings.timeout_s:g} s"
             ) from error
         except _http_errors() as error:
+            if _UNTRUSTED in str(error):
+                raise NotAuthenticated(
+                    f"{self.address}: {action}: {error}; registry.ca_file names the authorities"
+                    " that may sign its certificate"
+                ) from error
             raise TransportError(
                 f"{self.address}: {action}: {error or type(error).__name__}"
             ) from error
@@ -327,7 +343,8 @@ class Registry:
                 if not self.settings.basic_auth
                 else "registry.basic_auth is not accepted"
             )
-            return TransportError(f"{where}: HTTP {status}, {reason}; {hint}", retriable=False)
+            message = f"{where}: HTTP {status}, {reason}; {hint}"
+            return NotAuthorized(message) if status == 403 else NotAuthenticated(message)
         if status == 404:
             hint = "is there a path missing, such as /apis/ccompat/v7?"
             return _NoSuchPath(
@@ -361,6 +378,14 @@ class _Refused(_Answer):
 
 class _Incompatible(_Refused):
     """The schema is not compatible with the subject's at its level."""
+
+
+def _check_readable(path: str) -> None:
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"registry.ca_file: {path} cannot be read: {error.strerror}") from error
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from urllib.parse import quote
 from shared.errors import TransportError
 from shared.registry.references import MOST_REFERENCES, inline
 from shared.schema_ids import IdKind, SchemaRef
+from shared.settings import RegistrySettings
 
 _CONFLUENT_PATH = re.compile(r"/apis/ccompat/v\d+/?\Z")
 _PATHS = {IdKind.GLOBAL_ID: "globalIds", IdKind.CONTENT_ID: "contentIds"}
@@ -33,14 +35,17 @@ def own_api(url: str) -> str | None:
 
 
 class Apicurio:
-    """Apicurio's own API at a URL; each request ends within ``timeout_s``.
+    """Apicurio's own API at a URL; each request ends within ``settings.timeout_s``."""
 
-    basic_auth : user:password, or empty
-    """
-
-    def __init__(self, url: str, basic_auth: str, timeout_s: float) -> None:
+    def __init__(self, url: str, settings: RegistrySettings) -> None:
         self._url = url
-        self._timeout_s = timeout_s
+        self._timeout_s = settings.timeout_s
+        self._tls = (
+            ssl.create_default_context(cafile=settings.ca_file or None)
+            if url.startswith("https:")
+            else None
+        )
+        basic_auth = settings.basic_auth
         self._headers = {"Accept": "*/*"}
         if basic_auth:
             token = base64.b64encode(basic_auth.encode()).decode()
@@ -93,7 +98,9 @@ class Apicurio:
         request = urllib.request.Request(self._url + path, headers=self._headers)  # noqa: S310
         where = f"{self._url}{path}"
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
+            with urllib.request.urlopen(  # noqa: S310
+                request, timeout=self._timeout_s, context=self._tls
+            ) as answer:
                 return str(answer.read(_MOST_BYTES).decode())
         except urllib.error.HTTPError as error:
             if error.code == 404 and _name_in(error.read(_MOST_BYTES)) in _UNKNOWN:

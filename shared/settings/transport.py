@@ -15,6 +15,11 @@ class RegistrySettings(Section):
 
     url: str = Field("http://localhost:8081", description="URL of the Schema Registry")
     basic_auth: str = Field("", description="user:password, or empty")
+    ca_file: str = Field(
+        "",
+        description="PEM file of the authorities that may sign the registry's certificate; empty ="
+        " those of the system",
+    )
     timeout_s: float = Field(5.0, gt=0, le=60, description="longest wait for one registry call")
 
     @field_validator("url")

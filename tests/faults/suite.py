@@ -21,8 +21,10 @@ from tests.faults import (
     rows_notify,
     rows_processes,
     rows_route,
+    rows_security,
     rows_services,
     rows_soak,
+    rows_upgrade,
 )
 from tests.faults.table import ROWS, SOAK_MINUTES, Level, Row
 from tests.faults.testbed import Testbed
@@ -41,7 +43,9 @@ MODULES = (
     rows_incidents,
     rows_notify,
     rows_route,
+    rows_security,
     rows_soak,
+    rows_upgrade,
 )
 """Imported for the rows that they enter, which are carried out in this order."""
 ROWS.sort(key=lambda row: [module.__name__ for module in MODULES].index(row.action.__module__))

@@ -32,6 +32,7 @@ from tests.support.services import broker, fixtures
 from tests.support.services.auditor import Coordinates
 from tests.support.services.proxy import Proxy
 from tests.support.services.registry import IMAGE, ContainerRegistry, MavenRegistry
+from tests.support.services.secured import Security
 from tests.support.services.service import free_port
 
 DATASET, PARTITIONS = "faults", 6
@@ -79,6 +80,7 @@ class Testbed:
             kafka_kind, (behind, before) if brokers == 1 else None, brokers=brokers
         )
         self.cluster: Testbed | None = None
+        self.secured: Security | None = None
         kind = fixtures.kind("schema registry", IMAGE, "SCHEMA_REGISTRY_URL")
         self.registry = (
             ContainerRegistry(self.kafka.address) if kind == "container" else MavenRegistry()
@@ -107,6 +109,8 @@ class Testbed:
     def close(self) -> None:
         if self.cluster is not None:
             self.cluster.close()
+        if self.secured is not None:
+            self.secured.close()
         self.proxy.close()
         self.registry.close()
         self.kafka.close()

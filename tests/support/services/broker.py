@@ -14,9 +14,10 @@ from __future__ import annotations
 import logging
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -30,6 +31,9 @@ from tests.support.services.service import (
     free_port,
     port_answers,
 )
+
+if TYPE_CHECKING:
+    from tests.support.services.secured import Security
 
 IMAGE = "apache/kafka"
 CLUSTER = "5L6g3nShT-eMCtK--X86sw"
@@ -193,13 +197,16 @@ class Kafka(Service):
 class JavaNode(ProcessService):
     """A broker or a controller as a Java process."""
 
-    def __init__(self, name: str, settings: dict[str, str], port: int) -> None:
+    def __init__(
+        self, name: str, settings: dict[str, str], port: int, options: Sequence[str] = ()
+    ) -> None:
         super().__init__(name, port)
+        self._options = options
         self._settings = settings | {"log.dirs": str(self.folder / "data")}
         self._file = self.folder / "server.properties"
 
     def command(self) -> list[str]:
-        return java("-Xms128m", "-Xmx512m", "kafka.Kafka", str(self._file))
+        return java("-Xms128m", "-Xmx512m", *self._options, "kafka.Kafka", str(self._file))
 
     def prepare(self) -> None:
         if not self._file.exists():
@@ -247,10 +254,21 @@ def image() -> str:
     return f"{IMAGE}:{maven.version('kafka')}"
 
 
-def new_kafka(kind: str, proxied: tuple[int, int] | None = None, *, brokers: int = 1) -> Kafka:
-    """Return brokers that are not started yet; kind is "container" or "maven"."""
+def new_kafka(
+    kind: str,
+    proxied: tuple[int, int] | None = None,
+    *,
+    brokers: int = 1,
+    security: Security | None = None,
+) -> Kafka:
+    """Return brokers that are not started yet; kind is "container" or "maven".
+
+    security : further listeners and an authorizer; one broker from Maven's jars only
+    """
     if proxied and brokers > 1:
         raise ValueError("a proxy can stand before one broker only")
+    if security is not None:
+        return _secured(security)
     made = ContainerNode if kind == "container" else JavaNode
     controller_port = free_port()
     nodes: dict[int, Service] = {}
@@ -262,6 +280,14 @@ def new_kafka(kind: str, proxied: tuple[int, int] | None = None, *, brokers: int
         made("kafka-controller", controller_settings(controller_port, brokers), controller_port),
         nodes,
     )
+
+
+def _secured(security: Security) -> Kafka:
+    port, controller_port = free_port(), free_port()
+    settings = broker_settings(port, controller_port) | security.broker_settings(port)
+    node = JavaNode("kafka-broker-1", settings, port, security.java_options())
+    controller = controller_settings(controller_port) | security.controller_settings()
+    return Kafka(JavaNode("kafka-controller", controller, controller_port), {1: node})
 
 
 def java(*arguments: str) -> list[str]:

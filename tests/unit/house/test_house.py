@@ -236,7 +236,9 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["core.txt", "full.txt", "build.txt", "dev.txt", "browser.txt"])
+@pytest.mark.parametrize(
+    "name", ["core.txt", "full.txt", "build.txt", "dev.txt", "browser.txt", "release.txt"]
+)
 def test_lock_has_hashes_and_names_no_place(name: str) -> None:
     assert [package for package, (_, hashes) in locked(name).items() if not hashes] == []
     text = (ROOT / "requirements" / name).read_text("utf-8")
@@ -256,6 +258,7 @@ def test_locks_hold_what_the_project_asks_for() -> None:
     }
     asked["dev.txt"] = [*asked["full.txt"], *asked["build.txt"], *groups["test"], *groups["dev"]]
     asked["browser.txt"] = groups["browser"]
+    asked["release.txt"] = groups["release"]
     for name, requirements in asked.items():
         pins = locked(name)
         for requirement in map(Requirement, requirements):

@@ -14,6 +14,8 @@ from shared.errors import (
     ConfigError,
     HistoryGone,
     LapwingError,
+    NotAuthenticated,
+    NotAuthorized,
     ProducerFenced,
     TopicMismatch,
     TransactionAborted,
@@ -184,8 +186,13 @@ def test_a_static_member_and_its_session_are_set() -> None:
         ("_FAIL", RETRIABLE, TransportError, True),
         ("_FAIL", PLAIN, TransportError, False),
         ("_TRANSPORT", FATAL, TransportError, False),
-        ("_AUTHENTICATION", PLAIN, TransportError, False),
-        ("TOPIC_AUTHORIZATION_FAILED", PLAIN, TransportError, False),
+        ("_AUTHENTICATION", PLAIN, NotAuthenticated, False),
+        ("_SSL", PLAIN, NotAuthenticated, False),
+        ("SASL_AUTHENTICATION_FAILED", PLAIN, NotAuthenticated, False),
+        ("TOPIC_AUTHORIZATION_FAILED", PLAIN, NotAuthorized, False),
+        ("GROUP_AUTHORIZATION_FAILED", PLAIN, NotAuthorized, False),
+        ("TOPIC_AUTHORIZATION_FAILED", ABORT, NotAuthorized, False),
+        ("TRANSACTIONAL_ID_AUTHORIZATION_FAILED", FATAL, NotAuthorized, False),
         ("MSG_SIZE_TOO_LARGE", PLAIN, TransportError, False),
         ("UNKNOWN_TOPIC_OR_PART", PLAIN, TopicMismatch, False),
         ("_UNKNOWN_PARTITION", PLAIN, TransportError, True),
@@ -210,6 +217,35 @@ def test_errors_are_translated(
         assert found.retriable is retriable
         assert str(found).startswith("reading t of host:9092: because (")
         assert code in str(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "retriable"),
+    [
+        ("_SSL", "SSL handshake failed: certificate verify failed", NotAuthenticated, False),
+        ("_SSL", "SSL handshake failed: Disconnected", TransportError, True),
+        ("_TRANSPORT", "Receive failed: SSL alert number 42", NotAuthenticated, False),
+        ("_TRANSPORT", "Receive failed: Connection reset by peer", TransportError, True),
+        (
+            "_AUTHENTICATION",
+            "Failed to acquire SASL OAUTHBEARER token: Must supply an unexpired token",
+            NotAuthenticated,
+            False,
+        ),
+        (
+            "_AUTHENTICATION",
+            "Failed to acquire SASL OAUTHBEARER token: Failed to connect to 127.0.0.1:9",
+            NotAuthenticated,
+            True,
+        ),
+    ],
+)
+def test_a_refusal_is_told_from_a_broken_connection(
+    code: str, text: str, kind: type[LapwingError], retriable: bool
+) -> None:
+    found = translate(client_error(KafkaError(getattr(KafkaError, code), text)), "reading")
+    assert type(found) is kind
+    assert found.retriable is retriable
 
 
 def test_a_consumer_says_in_words_only_that_its_slot_was_taken() -> None:

@@ -5,13 +5,16 @@ Invariant: every call ends soon after its timeout, even where the library would 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupState,
     IsolationLevel,
+    KafkaError,
     KafkaException,
     TopicCollection,
     TopicPartition,
@@ -26,12 +29,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
 )
 
 from shared.kafka.engine.confluent.errors import client_error, failures, open_client, timed_out
+from shared.kafka.engine.librdkafka import LOG
 from shared.kafka.engine.port import ClientError, Cluster, Group, NewTopic, Topic
+from shared.kafka.engine.refusals import is_refusal
+from shared.operations.retry import in_background
 
 Answer = TypeVar("Answer")
 
 GRACE_S = 0.5
 """Time after its timeout in which an answer is still accepted."""
+
+SLICE_S = 0.1
+REFUSED_S = 1.0
+"""Time after a broker's refusal in which another one may still answer."""
 
 
 class ConfluentAdmin:
@@ -41,14 +51,42 @@ class ConfluentAdmin:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._client = open_client(AdminClient, config)
+        protocol = str(config.get("security.protocol", "plaintext"))
+        self._is_secured = protocol.lower() != "plaintext"
+        self._refusals = _Refusals()
+        self._client = open_client(AdminClient, {**config, "error_cb": self._refusals})
 
     def cluster(self, topic: str | None, timeout_s: float) -> Cluster:
         """Describe one topic, or all; see AdminClient."""
-        with failures():
-            found = self._client.list_topics(topic, timeout=timeout_s)
+        if self._is_secured:
+            found = self._list_if_accepted(topic, timeout_s)
+        else:
+            with failures():
+                found = self._client.list_topics(topic, timeout=timeout_s)
         topics = {name: _topic(described) for name, described in found.topics.items()}
         return Cluster(str(found.cluster_id or ""), topics)
+
+    def _list_if_accepted(self, topic: str | None, timeout_s: float) -> Any:
+        """List topics; raise a broker's refusal soon, and not only after the timeout.
+
+        The call itself would only report that no broker could be used.
+        """
+        client, refusals = self._client, self._refusals
+        refusals.clear()
+        refused_s = math.inf
+        answer = in_background(lambda: client.list_topics(topic, timeout=timeout_s), "topics")
+        while not wait([answer], SLICE_S).done:
+            client.poll(0)
+            if refusals:
+                refused_s = min(refused_s, time.monotonic())
+                if time.monotonic() >= refused_s + REFUSED_S:
+                    raise refusals[-1]
+        if answer.exception() is not None:
+            client.poll(0)
+            if refusals:
+                raise refusals[-1]
+        with failures():
+            return answer.result()
 
     def create_topics(
         self, topics: Sequence[NewTopic], timeout_s: float
@@ -115,6 +153,16 @@ class ConfluentAdmin:
                 requests, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
             )
         return {requested.partition: _offset(answer) for requested, answer in answers.items()}
+
+
+class _Refusals(list[ClientError]):
+    """The errors that say that broker and client do not accept each other."""
+
+    def __call__(self, error: KafkaError) -> None:
+        found = client_error(error)
+        LOG.debug("%s", found.text)
+        if is_refusal(found):
+            self.append(found)
 
 
 def _topic(found: Any) -> Topic:

@@ -182,7 +182,8 @@ def test_a_killed_predictor_comes_back_and_a_new_model_takes_over(start):
 def wait_for_hints(demo):
     """Return the commands with which the demo suggests to kill a predictor and to train."""
     children = wait_for_line(demo, "live:")
-    commands = [demo.stdout.readline().removeprefix("try: ").partition("  #")[0] for _ in range(2)]
+    lines = [demo.stdout.readline() for _ in range(3)]
+    _, *commands = [line.removeprefix("try: ").partition("  #")[0] for line in lines]
     assert {int(commands[0].split()[-1])} < {child.pid for child in children}
     assert commands[1].endswith("train --once)")
     return commands

@@ -73,7 +73,7 @@ OWNERS = {
         *(f"{name}.__main__" for name in SERVICES),
     ),
     "argparse": (),
-    "orjson": ("lapwing.route.formats", "shared.encode"),
+    "orjson": ("lapwing.export", "lapwing.route.formats", "shared.encode"),
     "google.protobuf": ("lapwing.route.formats",),
     "opentelemetry": ("lapwing.route.formats",),
     "cramjam": ("lapwing.route.formats",),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TextIO
 
 import structlog
@@ -148,10 +149,10 @@ def follow(settings: Settings, stopping: Callable[[], bool]) -> None:
     try:
         while not stopping():
             for writer, source in parts:
-                for batch in retry(lambda one=source: _polled(one, len(parts)), broker) or ():
+                for batch in retry(partial(_polled, source, len(parts)), broker) or ():
                     writer.write(batch)
                     at = {batch.partition: Position(int(batch.offsets[-1]) + 1)}
-                    retry(lambda one=source, at=at: one.commit(at) or True, broker)
+                    retry(partial(source.commit, at), broker)
     finally:
         for _, source in parts:
             source.close()

@@ -40,10 +40,10 @@ def encode_json_scores(scores: Scores, entities: Directory) -> tuple[Blob, Blob]
     entity = index_rows(scores.entity, len(entities), "entity")
     rows = score_rows(scores, entity)
     pieces, words = _pieces(scores), _texts(json_values.WORDS)
-    numbers = _number_texts(rows.numbers)
     is_listed = rows.listed >= 0
     of_row = np.nonzero(is_listed)[0]
-    metric_numbers = _number_texts(rows.metric_numbers[of_row, rows.listed[is_listed]])
+    of_metrics = rows.metric_numbers[of_row, rows.listed[is_listed]]
+    numbers = _number_texts(np.concatenate([rows.numbers.ravel(), of_metrics.ravel()]))
     name_sizes = np.diff(entities.bounds)[entity]
     names_bytes = np.diff(pieces.bounds)[METRICS:]
     longest_name = int(names_bytes.max(initial=0))
@@ -56,7 +56,6 @@ def encode_json_scores(scores: Scores, entities: Directory) -> tuple[Blob, Blob]
         + json_values.LONGEST_ESCAPE * int(name_sizes.sum())
         + 2 * len(scores)
         + len(numbers.data)
-        + len(metric_numbers.data)
     )
     out = np.empty(most_bytes, np.uint8)
     bounds = np.empty(len(scores) + 1, np.int64)
@@ -67,7 +66,6 @@ def encode_json_scores(scores: Scores, entities: Directory) -> tuple[Blob, Blob]
         Texts(entities.arena, entities.bounds),
         rows,
         numbers,
-        metric_numbers,
         np.empty(id_bytes, np.uint8),
         out,
         bounds,

@@ -73,7 +73,12 @@ OWNERS = {
         *(f"{name}.__main__" for name in SERVICES),
     ),
     "argparse": (),
-    "orjson": ("dashboard.routes.answers", "lapwing.route.formats", "shared.encode"),
+    "orjson": (
+        "dashboard.routes.answers",
+        "lapwing.export",
+        "lapwing.route.formats",
+        "shared.encode",
+    ),
     "google.protobuf": ("lapwing.route.formats",),
     "opentelemetry": ("lapwing.route.formats",),
     "cramjam": ("lapwing.route.formats",),

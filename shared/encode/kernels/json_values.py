@@ -143,14 +143,13 @@ def number_bounds(text: Bytes, bounds: Int64s) -> None:
             at += 1
 
 
-@kernel(TEXTS, TEXTS, TEXTS, SCORE_ROWS, TEXTS, TEXTS, _U1S, _U1S, _I8S)
+@kernel(TEXTS, TEXTS, TEXTS, SCORE_ROWS, TEXTS, _U1S, _U1S, _I8S)
 def encode_score_rows(
     words: Texts,
     pieces: Texts,
     names: Texts,
     rows: ScoreRows,
     numbers: Texts,
-    metric_numbers: Texts,
     scratch: Bytes,
     out: Bytes,
     out_bounds: Int64s,
@@ -162,15 +161,15 @@ def encode_score_rows(
                       between two values
     names           : of the entities, not escaped
     rows            : see ScoreRows; of its floats only the text is read
-    numbers         : (n * 5,)  text of ``rows.numbers``
-    metric_numbers  : (T * 5,)  text of the numbers of the listed metrics alone, row by row
+    numbers         : ((n + T) * 5,)  text of ``rows.numbers``, then of the numbers of the T listed
+                      metrics alone, row by row
     scratch         : uint8  work memory for the text that an event id hashes
     out, out_bounds : written: record i is out[out_bounds[i]:out_bounds[i + 1]]
 
     Twin: tests/reference/avro.py::score_records with orjson.  Cost: O(bytes written).
     """
     out_bounds[0] = at = 0
-    metric_number = 0
+    metric_number = ROW_NUMBERS * len(rows.entity)
     for row in range(len(rows.entity)):
         low = names.bounds[rows.entity[row]]
         high = names.bounds[rows.entity[row] + 1]
@@ -212,7 +211,7 @@ def encode_score_rows(
             at = write_piece(words, _METRIC, out, at)
             at = write_piece(pieces, METRICS + listed[k], out, at)
             for value in range(METRIC_NUMBERS):
-                at = _write_number(words, _VALUE + value, metric_numbers, metric_number, out, at)
+                at = _write_number(words, _VALUE + value, numbers, metric_number, out, at)
                 metric_number += 1
             out[at] = _CLOSE
             at += 1

@@ -41,7 +41,7 @@ BRIEF = (
 """What is taken away in CI: service, and part of a resource or of its name."""
 
 
-@row("security: each right is needed, and those suffice", ci=1)
+@row("security: each right is needed, and those suffice")
 def rights(testbed: Testbed, tally: Tally) -> None:
     """Each service under its own principal; first with one right less, then with all."""
     site = Site(testbed, tally)
@@ -74,7 +74,7 @@ def rights(testbed: Testbed, tally: Tally) -> None:
         site.close()
 
 
-@row("security: wrong certificates, passwords and tokens", ci=1)
+@row("security: wrong certificates, passwords and tokens")
 def credentials(testbed: Testbed, tally: Tally) -> None:
     """Refused at the start, then in mid-stream; each is named, and the stream goes on after."""
     site = Site(testbed, tally)

@@ -23,10 +23,9 @@ from shared.errors import (
     TransactionAborted,
     TransportError,
 )
-from shared.kafka.engine.codes import Code
+from shared.kafka.engine.codes import Code, is_refusal
 from shared.kafka.engine.port import ClientError, Flags
 from shared.kafka.engine.properties import CONSUMER_ONLY, PRODUCER_ONLY
-from shared.kafka.engine.refusals import is_refusal
 from shared.settings import Settings
 
 Role = Literal["consumer", "producer", "admin"]
@@ -149,7 +148,7 @@ def translate(error: ClientError, action: str) -> LapwingError:
         return ProducerFenced(f"{message}; another process uses the same slot or transactional.id")
     if code in _UNAUTHORIZED:
         return NotAuthorized(f"{message}; `lapwing topics acls` lists the rights of each service")
-    if is_refusal(error):
+    if is_refusal(code, error.text):
         return NotAuthenticated(
             f"{message}; see docs/security.md", retriable=_is_outage_of_issuer(error)
         )

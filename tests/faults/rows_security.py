@@ -27,6 +27,9 @@ from tests.faults.testbed import Testbed
 READS = ("lapwing", "feedback", "list")
 """What needs to read the topic of feedback."""
 
+HISTORY = ("predictor", "activations", "Read")
+"""Needed only where a partition has a history: service, topic, operation."""
+
 DENIED = "AUTHORIZATION_FAILED"
 EVENTS = 6 * 288
 
@@ -38,7 +41,7 @@ BRIEF = (
 """What is taken away in CI: service, and part of a resource or of its name."""
 
 
-@row("security: each right is needed, and those suffice", ci=1)
+@row("security: each right is needed, and those suffice")
 def rights(testbed: Testbed, tally: Tally) -> None:
     """Each service under its own principal; first with one right less, then with all."""
     site = Site(testbed, tally)
@@ -48,6 +51,8 @@ def rights(testbed: Testbed, tally: Tally) -> None:
             site.fill()
         taken_away = 0
         for client, right, operation in _each_right(site):
+            if (client, operation) == HISTORY[::2] and HISTORY[1] in right.name:
+                continue
             text = f"{right.resource} {right.name}"
             if tally.brief and not any(c == client and part in text for c, part in BRIEF):
                 continue
@@ -61,6 +66,7 @@ def rights(testbed: Testbed, tally: Tally) -> None:
         for client in CLIENTS:
             site.security.grant(client, site.rights[client])
         _all_work(site, tally)
+        _without_history(site)
         site.no_secret_is_logged()
         tally.more |= {"rights_taken_away": taken_away, "slowest_s": round(site.slowest_s, 1)}
         tally.runs += 1
@@ -68,7 +74,7 @@ def rights(testbed: Testbed, tally: Tally) -> None:
         site.close()
 
 
-@row("security: wrong certificates, passwords and tokens", ci=1)
+@row("security: wrong certificates, passwords and tokens")
 def credentials(testbed: Testbed, tally: Tally) -> None:
     """Refused at the start, then in mid-stream; each is named, and the stream goes on after."""
     site = Site(testbed, tally)
@@ -97,6 +103,17 @@ def credentials(testbed: Testbed, tally: Tally) -> None:
         tally.runs += 1
     finally:
         site.close()
+
+
+def _without_history(site: Site) -> None:
+    """Let a predictor without snapshots take partitions over that have activations."""
+    client = HISTORY[0]
+    [right] = [one for one in site.rights[client] if HISTORY[1] in one.name]
+    site.security.grant(client, _without(site.rights[client], right, HISTORY[2]))
+    site.start("producer").ends(site.tally, 0)
+    (site.folder / "no-snapshots").mkdir()
+    environ = site.entered(client) | {"LAPWING_STATE_DIR": str(site.folder / "no-snapshots")}
+    site.refused(site.start(client, environ), [DENIED], f"{client} without {HISTORY[2]} of history")
 
 
 def _each_right(site: Site) -> Iterable[tuple[str, Right, str]]:

@@ -197,7 +197,7 @@ class Site:
         deadline = attempt.began_s + PATIENCE_S
         texts = tuple(texts)
         while not attempt.names(texts):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or attempt.process.poll() is not None:
                 break
             attempt.took_s()
             time.sleep(0.05)

@@ -78,3 +78,29 @@ class Code(IntEnum):
     PRODUCER_FENCED = 90
     UNRELEASED_INSTANCE_ID = 111
     STALE_MEMBER_EPOCH = 113
+
+
+_REFUSALS = frozenset(
+    {
+        Code.LOCAL_AUTHENTICATION,
+        Code.SASL_AUTHENTICATION_FAILED,
+        Code.UNSUPPORTED_SASL_MECHANISM,
+    }
+)
+_BROKEN = ("Disconnected", "Connection reset", "timed out")
+_ALERT = "SSL alert number"
+"""A broker that refuses a client's certificate says so after the client's handshake."""
+
+
+def is_refusal(code: int, text: str) -> bool:
+    """Return whether one side does not accept the other's certificate, password or token.
+
+    A connection that breaks during the handshake is none, but an outage.
+
+    text : the client's message
+    """
+    if code == Code.LOCAL_SSL:
+        return not any(broken in text for broken in _BROKEN)
+    if code == Code.LOCAL_TRANSPORT:
+        return _ALERT in text
+    return code in _REFUSALS

@@ -28,10 +28,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
     NewTopic as LibraryTopic,
 )
 
+from shared.kafka.engine.codes import is_refusal
 from shared.kafka.engine.confluent.errors import client_error, failures, open_client, timed_out
 from shared.kafka.engine.librdkafka import LOG
 from shared.kafka.engine.port import ClientError, Cluster, Group, NewTopic, Topic
-from shared.kafka.engine.refusals import is_refusal
 from shared.operations.retry import in_background
 
 Answer = TypeVar("Answer")
@@ -161,7 +161,7 @@ class _Refusals(list[ClientError]):
     def __call__(self, error: KafkaError) -> None:
         found = client_error(error)
         LOG.debug("%s", found.text)
-        if is_refusal(found):
+        if is_refusal(found.code, found.text):
             self.append(found)
 
 

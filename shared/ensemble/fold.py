@@ -6,7 +6,6 @@ Invariant: a pure fold over each entity's rows in log order; equal logs give equ
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -81,6 +80,13 @@ class EnsembleState:
     def __init__(self, entities: int = 0, slots: int = 0) -> None:
         self.entities = np.zeros(entities, ENTITY_DTYPE)
         self.metrics = np.zeros(slots, METRIC_DTYPE)
+        self._scratch = Scratch.of(0)
+
+    def scratch(self, metrics: int) -> Scratch:
+        """Return scratch for rows of this many metrics; kernels take what an earlier call left."""
+        if len(self._scratch.slots) != metrics:
+            self._scratch = Scratch.of(metrics)
+        return self._scratch
 
     def reserve(self, entities: int, slots: int) -> None:
         """Make room for so many entities and slots in all; capacity doubles."""
@@ -221,22 +227,6 @@ _record_of = lru_cache(16)(as_record)
 """Kernels only read it."""
 
 
-class _Kept(threading.local):
-    """Scratch of the last fold in this thread: kernels take what an earlier call left."""
-
-    def __init__(self) -> None:
-        self.scratch = Scratch.of(0)
-
-    def of(self, metrics: int) -> Scratch:
-        """Return scratch for rows of this many metrics."""
-        if len(self.scratch.slots) != metrics:
-            self.scratch = Scratch.of(metrics)
-        return self.scratch
-
-
-_KEPT = _Kept()
-
-
 def params_for(threshold: float, detector: str = "ensemble") -> EnsembleParams:
     """Build the params of a threshold; for the course alone no other view has to be ready.
 
@@ -328,7 +318,7 @@ def fold(
     zone = Zone(*(_plain(array, np.int64) for array in zone))
     called = inputs.entity if given.names is None else given.names
     rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
-    output, scratch = _Events(width), _KEPT.of(width)
+    output, scratch = _Events(width), state.scratch(width)
     start = 0
     for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
         while start < stop:

@@ -41,7 +41,7 @@ BRIEF = (
 """What is taken away in CI: service, and part of a resource or of its name."""
 
 
-@row("security: each right is needed, and those suffice")
+@row("security: each right is needed, and those suffice", ci=1)
 def rights(testbed: Testbed, tally: Tally) -> None:
     """Each service under its own principal; first with one right less, then with all."""
     site = Site(testbed, tally)

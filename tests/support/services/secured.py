@@ -143,7 +143,7 @@ class Security:
 
     def scram(self, client: str, password: str | None = None) -> dict[str, str]:
         """Return the environment of a client that has a password."""
-        file = self.folder / f"{client}.password"
+        file = self.folder / f"{client}.{'password' if password is None else 'wrong-password'}"
         file.write_text(f"{self.passwords[client] if password is None else password}\n")
         return self._sasl() | {
             "LAPWING_KAFKA__SASL_MECHANISM": "SCRAM-SHA-512",

@@ -73,7 +73,7 @@ class PredictionLoop:
             dependencies.open_sink, dependencies.clock, settings.commit_interval_ms / 1000
         )
         self.pool = FoldingPool(settings.threads, dependencies.decoder, encoder, dependencies.clock)
-        self.polling = Polling(dependencies.source, settings)
+        self.polling = Polling(dependencies.source, settings, dependencies.clock)
         self.outage = outage
         self._gauges = Gauges(dependencies, encoder.topics.input, counters)
         self._skipped_model = ""
@@ -275,7 +275,7 @@ class PredictionLoop:
     def _finish(self, folded: Folded, since_s: float | None = None) -> None:
         """Send the results of a piece; those of a replayed one were sent before.
 
-        since_s : as of ``Transaction.send``
+        since_s : as of ``Transaction.send``; None = when the poll began to gather
         """
         owned = folded.piece.owned
         owned.progress.work_s += folded.fold_s
@@ -284,6 +284,8 @@ class PredictionLoop:
             return
         failpoint("after_process")
         self.counters.observe(BATCH_SECONDS, folded.work_s)
+        if since_s is None:
+            since_s = self.dependencies.clock() - self.polling.gathered_s
         self.transaction.send(folded.results, since_s)
         failpoint("after_produce")
         owned.dirty = True

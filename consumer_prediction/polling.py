@@ -5,7 +5,7 @@ Invariant: a polled record is returned, held, or dropped with its partition; non
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from consumer_prediction.folding import joined
 from shared.batch import Batch
@@ -24,11 +24,17 @@ POLLS_PER_THREAD = 3
 class Polling:
     """The source's records, and those that were polled and wait.
 
-    held : batches that wait, in the order in which they were polled
+    held       : batches that wait, in the order in which they were polled
+    gathered_s : for how long the last poll may have waited for more records after its first one
     """
 
-    def __init__(self, source: Source, settings: PredictSettings) -> None:
+    def __init__(
+        self, source: Source, settings: PredictSettings, clock: Callable[[], float]
+    ) -> None:
         self.held: list[Batch] = []
+        self.gathered_s = 0.0
+        self._clock = clock
+        self._longest_gather_s = settings.gather_s
         self._source = source
         self._most_records = settings.max_batch_records
         self._most_polls = POLLS_PER_THREAD * settings.threads if settings.threads > 1 else 1
@@ -53,11 +59,15 @@ class Polling:
         if self.held:
             return self._poll_on(pause_s)
         wait_s = IDLE_POLL_S if due_in_s is None else min(due_in_s, LONGEST_POLL_S)
-        return self._gather(self._source.poll(self._most_records, wait_s), polls=1)
+        began_s = self._clock()
+        batches = self._source.poll(self._most_records, wait_s)
+        self.gathered_s = min(self._longest_gather_s, self._clock() - began_s)
+        return self._poll_while_full(batches, polls=1)
 
     def poll_ahead(self) -> list[Batch]:
         """Return records that have arrived already; an error is raised by the next ``poll``."""
-        return self._gather([], polls=0)
+        self.gathered_s = 0.0
+        return self._poll_while_full([], polls=0)
 
     def hold(self, batches: Sequence[Batch]) -> None:
         """Hold batches, and pause the source; the next poll returns them again."""
@@ -84,7 +94,7 @@ class Polling:
         held, self.held = self.held, []
         return held + new
 
-    def _gather(self, batches: list[Batch], polls: int) -> list[Batch]:
+    def _poll_while_full(self, batches: list[Batch], polls: int) -> list[Batch]:
         """Poll again while polls are full, so that threads have several partitions at a time.
 
         A client returns thousands of records of one partition before it comes to the next. An

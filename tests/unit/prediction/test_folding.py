@@ -257,6 +257,31 @@ def test_results_of_a_long_fold_are_committed_before_the_next_ones_are_sent(
     world.assert_conserved()
 
 
+@pytest.mark.parametrize(("waits_s", "due_in_s"), [(0.03, 0.07), (0.15, 0.02)])
+def test_the_time_that_a_poll_gathers_is_part_of_the_commit_interval(
+    tmp_path, monkeypatch, waits_s, due_in_s
+):
+    """0.08 s at most: a longer poll has waited for its first record."""
+    world = world_of(tmp_path, 1)
+    world.predicting |= {"max_batch_records": 5, "commit_interval_ms": 100, "coalesce_ms": 80}
+    loop = begun(world)
+    poll = loop.dependencies.source.poll
+
+    def waiting(most, wait_s):
+        world.now_s += waits_s
+        return poll(most, wait_s)
+
+    while not loop.owned:
+        world.step(loop)
+    loop.transaction.commit(loop._positions())
+    monkeypatch.setattr(loop.dependencies.source, "poll", waiting)
+    loop._take_all(loop.polling.poll(None, 0.0))
+    assert loop.transaction.is_open
+    assert loop.transaction.due_in_s == pytest.approx(due_in_s)
+    world.finish(loop)
+    world.assert_conserved()
+
+
 def test_an_error_while_commits_are_overdue_is_raised_by_the_next_step(tmp_path, monkeypatch):
     world = world_of(tmp_path, 1)
     world.predicting["max_batch_records"] = 5

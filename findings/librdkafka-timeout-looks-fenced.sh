@@ -46,7 +46,7 @@ def outcome(name, made, between):
     made.flush(10)
     between()
     try:
-        made.commit_transaction(10)
+        made.commit_transaction(60)
         said = "committed"
     except KafkaException as failure:
         error = failure.args[0]

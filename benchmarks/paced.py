@@ -25,7 +25,7 @@ from shared.registry import Registry
 from shared.settings import Settings, load_settings
 
 TICK_S = 0.001
-TUNING = {"linger.ms": "1", "batch.num.messages": "10000", "partitioner": "murmur2_random"}
+TUNING = {"linger.ms": "5", "batch.num.messages": "10000", "partitioner": "murmur2_random"}
 
 
 class Sent(NamedTuple):

@@ -129,8 +129,7 @@ class PredictSettings(Section):
         description=(
             "a poll waits for more records for this long after its first one, at most four fifths"
             " of `predict.commit_interval_ms`, which takes less processor time; it is part of that"
-            " interval, so results are not later. 0 = not at all, nor with at-least-once, whose"
-            " results are visible at once"
+            " interval. 0 = not at all, nor with at-least-once, whose results are visible at once"
         ),
     )
     max_batch_records: int = Field(5_000, ge=1, le=100_000, description="most records per batch")

@@ -229,7 +229,7 @@ def incidents(stack: Stack) -> Stack:
 
 
 @pytest.mark.skipif(KCAT is None, reason="kcat is not installed (Debian has it)")
-def test_kcat_reads_keys_headers_and_values(incidents: Stack) -> None:
+def test_kcat_reads_keys_and_sizes(incidents: Stack) -> None:
     settings = incidents.settings
     common = ["-b", settings.bootstrap, "-X", "isolation.level=read_committed", "-C", "-e", "-q"]
 

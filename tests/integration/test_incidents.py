@@ -122,7 +122,7 @@ def test_notices_survive_a_kill(stack: Stack) -> None:
 
 
 def test_a_deleted_incidents_topic_is_named(stack: Stack) -> None:
-    """Both services say which topic is gone; made anew, it is not taken for the former one."""
+    """Both services name the missing topic, and recognise that a new one is not the former."""
     topic = stack.settings.topics.incidents
     stack.environ["LAPWING_OUTAGE_DEADLINE_S"] = "5"
     with receiver([]) as inbox:

@@ -261,7 +261,7 @@ def test_results_of_a_long_fold_are_committed_before_the_next_ones_are_sent(
 def test_the_time_that_a_poll_gathers_is_part_of_the_commit_interval(
     tmp_path, monkeypatch, waits_s, due_in_s
 ):
-    """0.08 s at most: a longer poll has waited for its first record. A short rest counts as none."""
+    """0.08 s at most: a longer poll has waited for its first record. A short rest is none."""
     world = world_of(tmp_path, 1)
     world.predicting |= {"max_batch_records": 5, "commit_interval_ms": 100, "coalesce_ms": 80}
     loop = begun(world)

@@ -187,8 +187,8 @@ class TransactionalSink:
         """Wait for the records, which the broker takes once the transaction before is complete.
 
         Until then it refuses positions as well. The client repeats those only after
-        retry.backoff.ms, but asks for the records' partitions again after 20 ms. A commit would
-        wait for the records anyway.
+        retry.backoff.ms, but asks for the records' partitions again after 20 ms (see
+        findings/librdkafka-positions-wait-backoff.sh). A commit would wait for the records anyway.
         """
         try:
             self._outbox.flush(self._retry_backoff_s)

@@ -48,6 +48,16 @@ SETTLE_S = 5.0
 Between two probes, a broker that is gone looks the same as an idle topic.
 """
 
+LEAST_REST = 0.3
+"""A transaction is committed early where less of its interval is left than this share of the time
+for which a poll gathers: a further poll would return few records, at nearly the cost of a full one.
+"""
+
+OVERLAP_FROM_RECORDS = 64
+"""Results of a transaction from which on the next records are folded while it is committed. Where
+there are fewer, the next poll returns these records together with later ones, at less cost.
+"""
+
 
 class PredictionLoop:
     """Scores the assigned partitions; the RebalanceListener of its own source."""
@@ -70,8 +80,12 @@ class PredictionLoop:
         self.owned: dict[int, Owned] = {}
         self.model: Model | None = None
         self.transaction = Transaction(
-            dependencies.open_sink, dependencies.clock, settings.commit_interval_ms / 1000
+            dependencies.open_sink,
+            dependencies.clock,
+            settings.commit_interval_ms / 1000,
+            LEAST_REST * settings.gather_s,
         )
+        self.overlap_from_records = OVERLAP_FROM_RECORDS
         self.pool = FoldingPool(settings.threads, dependencies.decoder, encoder, dependencies.clock)
         self.polling = Polling(dependencies.source, settings, dependencies.clock)
         self.outage = outage
@@ -354,9 +368,10 @@ class PredictionLoop:
     def _commit_when_due(self) -> None:
         """Commit, and fold the records of the next poll meanwhile.
 
-        Not where a snapshot is due, which needs the committed state.
+        Not where that gains little, nor where a snapshot is due, which needs the committed state.
         """
-        if self.polling.held or self._next_snapshot(is_committed=False):
+        is_small = self.transaction.sent < self.overlap_from_records
+        if is_small or self.polling.held or self._next_snapshot(is_committed=False):
             self._commit()
             return
         polled_s = self.dependencies.clock()

@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -39,12 +40,17 @@ class Checkpoint:
 
 def metadata(state: PartitionState, topic_id: str) -> str:
     """Encode the metadata committed with a position, far below the broker's limit of 4096 bytes."""
+    return _metadata(state.base, state.activation, topic_id)
+
+
+@lru_cache(1024)
+def _metadata(base: int, activation: Activation | None, topic_id: str) -> str:
     content = {
         "v": METADATA_VERSION,
         "topic": topic_id,
         "state": STATE_VERSION,
-        "base": state.base,
-        "activation": asdict(replace(state.activation, settings="")) if state.activation else None,
+        "base": base,
+        "activation": asdict(replace(activation, settings="")) if activation else None,
     }
     return json.dumps(content, separators=(",", ":"))
 
@@ -131,6 +137,8 @@ class Owned:
 
     def unseen(self, batch: Batch) -> Batch:
         """Drop records that have been processed already."""
+        if len(batch) and batch.offsets[0] >= self.state.next_offset:
+            return batch
         return batch.rows(int(np.searchsorted(batch.offsets, self.state.next_offset)), len(batch))
 
     def segments(self, batch: Batch) -> Iterator[tuple[Batch, bool]]:
@@ -138,6 +146,9 @@ class Owned:
 
         yields : (piece, whether it is only replayed)
         """
+        if not self.ahead and batch.offsets[0] >= self.replay_until:
+            yield batch, False
+            return
         boundaries = [self.replay_until, *(activation.offset for activation in self.ahead)]
         cuts = np.searchsorted(batch.offsets, np.array(boundaries, np.int64))
         bounds = sorted({0, len(batch), *cuts.tolist()})

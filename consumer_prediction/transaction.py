@@ -22,17 +22,24 @@ class Transaction:
                  open transaction
     clock      : monotonic seconds
     interval_s : a transaction is due this long after its first record
+    least_s    : a shorter rest of the interval is not waited for
     broken     : the transaction was dropped, and the state is not yet restored
     """
 
     def __init__(
-        self, open_sink: Callable[[], Sink], clock: Callable[[], float], interval_s: float
+        self,
+        open_sink: Callable[[], Sink],
+        clock: Callable[[], float],
+        interval_s: float,
+        least_s: float = 0.0,
     ) -> None:
         self.sink = open_sink()
         self.broken = False
         self._open_sink = open_sink
         self._clock = clock
         self._interval_s = interval_s
+        self._least_s = least_s
+        self._sent = 0
         self._began_s: float | None = None
         self._outcomes: list[Outcome] = []
         self._in_doubt = False
@@ -47,7 +54,13 @@ class Transaction:
         """Seconds until the commit is due, 0 when it is overdue; None while nothing was sent."""
         if self._began_s is None:
             return None
-        return max(0.0, self._began_s + self._interval_s - self._clock())
+        left_s = self._began_s + self._interval_s - self._clock()
+        return left_s if left_s > self._least_s else 0.0
+
+    @property
+    def sent(self) -> int:
+        """Return how many records were sent since the last commit."""
+        return self._sent
 
     def send(self, records: Sequence[Outgoing], since_s: float | None = None) -> None:
         """Send records within the transaction; the first ones open it.
@@ -58,6 +71,7 @@ class Transaction:
         if self._began_s is None:
             self._began_s = self._clock() if since_s is None else since_s
         for outgoing in records:
+            self._sent += len(outgoing)
             self._or_abort(partial(self.sink.send, outgoing))
 
     def add(self, outcome: Outcome) -> None:
@@ -75,6 +89,7 @@ class Transaction:
             self._or_abort(partial(self.sink.commit, positions))
         committed, self._outcomes = self._outcomes, []
         self._began_s = None
+        self._sent = 0
         return committed
 
     def invalidate(self, *, in_doubt: bool) -> None:
@@ -86,6 +101,7 @@ class Transaction:
         self._in_doubt = self._in_doubt or in_doubt
         self._outcomes.clear()
         self._began_s = None
+        self._sent = 0
 
     def recover(self) -> None:
         """Abort the open transaction; replace a sink whose transaction is in doubt."""

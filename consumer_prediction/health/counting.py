@@ -6,9 +6,10 @@ Invariant: counting changes no result; only committed outcomes are counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from consumer_prediction.ownership import Owned
@@ -51,17 +52,15 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
     now_ms : wall clock, ms since 1970 UTC; the end-to-end time is measured against Kafka's record
              timestamps
     """
+    if not outcomes:
+        return
     for outcome in outcomes:
-        batch, columns, verdicts = outcome.batch, outcome.columns, outcome.verdicts
+        batch = outcome.batch
         counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
-        for state, count in zip(*np.unique(verdicts.state, return_counts=True), strict=True):
-            counters.add(EVENTS_SCORED, int(count), outcome.detector_id, State(int(state)).name)
-        for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
-            counters.add(DEAD_LETTERS, int(count), Reason(int(reason)).code)
-        dropped = np.bincount(outcome.folded.releases.reason, minlength=len(DROPPED))
-        for reason, name in DROPPED.items():
-            counters.add(ENTITIES_DROPPED, int(dropped[reason]), name)
-        counters.add(METRICS_IGNORED, int(outcome.folded.surplus.sum()))
+        for state, count in _counts(outcome.verdicts.state):
+            counters.add(EVENTS_SCORED, count, outcome.detector_id, State(state).name)
+        for reason, count in _counts(outcome.columns.reasons):
+            counters.add(DEAD_LETTERS, count, Reason(reason).code)
         for anomaly in outcome.anomalies:
             if anomaly.is_anomaly and anomaly.severity is not None:
                 counters.add(
@@ -71,9 +70,25 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
                 counters.add(EPISODES_CLOSED, 1, anomaly.closed_because.value)
             else:
                 counters.add(DATA_QUALITY, 1, anomaly.kind.value)
-        stamped = batch.broker_ms[batch.broker_ms > 0]
-        if len(stamped):
-            counters.observe(END_TO_END_SECONDS, np.maximum(now_ms - stamped, 0) / 1000.0)
+    dropped = np.zeros(len(DROPPED), np.int64)
+    for releases in (outcome.folded.releases for outcome in outcomes):
+        if len(releases.reason):
+            dropped += np.bincount(releases.reason, minlength=len(DROPPED))
+    for reason, name in DROPPED.items():
+        counters.add(ENTITIES_DROPPED, int(dropped[reason]), name)
+    surplus = np.concatenate([outcome.folded.surplus for outcome in outcomes])
+    counters.add(METRICS_IGNORED, int(surplus.sum()))
+    broker_ms = np.concatenate([outcome.batch.broker_ms for outcome in outcomes])
+    stamped = broker_ms[broker_ms > 0]
+    if len(stamped):
+        counters.observe(END_TO_END_SECONDS, np.maximum(now_ms - stamped, 0) / 1000.0)
+
+
+def _counts(codes: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+    """Iterate over the codes that occur, and how often each does."""
+    for code, count in enumerate(np.bincount(codes).tolist() if len(codes) else ()):
+        if count:
+            yield code, count
 
 
 def measure_budget(

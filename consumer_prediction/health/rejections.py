@@ -105,6 +105,8 @@ class Rejections:
 
     def _count(self, outcome: Outcome) -> None:
         batch, columns = outcome.batch, outcome.columns
+        if not len(columns.rejected):
+            return
         for number in np.unique(columns.reasons).tolist():
             reason = Reason(number)
             rows = columns.rejected[columns.reasons == number]
@@ -121,6 +123,8 @@ class Rejections:
         self._recent[outcome.batch.partition] = np.concatenate((before, reasons))[-RECENT:]
 
     def _describe(self) -> str:
+        if not self._tallies:
+            return ""
         counts = np.zeros(len(Reason), np.int64)
         for reasons in self._recent.values():
             counts += np.bincount(reasons, minlength=len(Reason))

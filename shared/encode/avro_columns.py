@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -253,7 +254,7 @@ def score_rows(scores: Scores, entity: npt.NDArray[np.int64]) -> kernels.ScoreRo
             scores.warmup_percent,
             scores.warmup_minutes_left,
         ),
-        flags=_side_by_side([getattr(scores, name) for name in _FLAGS], np.uint8),
+        flags=_side_by_side(_flags(scores), np.uint8),
         metric_numbers=_bits(
             scores.metric_value,
             scores.metric_expected,
@@ -353,12 +354,18 @@ _METRIC_COLUMNS = (
     "metric_upper",
     "metric_severity",
 )
+_row_columns, _metric_columns = attrgetter(*_ROW_COLUMNS), attrgetter(*_METRIC_COLUMNS)
+_flags = attrgetter(*_FLAGS)
 
 
 def check_shapes(scores: Scores) -> None:
     """Check the shapes of all columns, which the kernel relies on."""
     row_shape = (len(scores),)
     metric_shape = (len(scores), len(scores.metrics))
+    if all(column.shape == row_shape for column in _row_columns(scores)) and all(
+        column.shape == metric_shape for column in _metric_columns(scores)
+    ):
+        return
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_ROW_COLUMNS, row_shape)
     shapes |= dict.fromkeys(_METRIC_COLUMNS, metric_shape)
     for name, shape in shapes.items():
@@ -378,7 +385,9 @@ def _listed(scores: Scores) -> npt.NDArray[np.int64]:
 def index_rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[np.int64]:
     """Return a column of indices in lowest..count - 1; raises IndexError."""
     rows = _column(values)
-    if len(rows) and not (lowest <= rows.min() and rows.max() < count):
+    above = rows if lowest == 0 else rows - lowest
+    # As an unsigned number, one below the lowest is larger than all others.
+    if len(rows) and above.view(np.uint64).max() >= count - lowest:
         raise IndexError(
             f"{name} contains {rows.min()} to {rows.max()}; allowed is {lowest} to {count - 1}"
         )

@@ -339,19 +339,25 @@ def fold(
 def _inputs(given: Rows) -> Inputs:
     """Return rows as the kernel's signature requires them, with defaults for what is None."""
     n, width = given.values.shape
-    order = np.arange(width) if given.order is None else given.order
-    if not np.array_equal(np.sort(order), np.arange(width)):
+    order = _plain(np.arange(width) if given.order is None else given.order, np.int32)
+    if not _is_permutation(order.tobytes(), width):
         raise ValueError(f"order is {order.tolist()}, not each of the {width} columns once")
     return Inputs(
         _plain(given.entity, np.int32),
         _plain(given.time_ms, np.int64),
         _plain(given.values, np.float64),
         _plain(given.slots, np.int32),
-        _plain(order, np.int32),
+        order,
         _plain(np.full(n, DECIDE) if given.marks is None else given.marks, np.uint8),
         _plain(np.full(n, np.nan) if given.trained is None else given.trained, np.float64),
         _plain(np.arange(n) if given.offsets is None else given.offsets, np.int64),
     )
+
+
+@lru_cache(64)
+def _is_permutation(order: bytes, width: int) -> bool:
+    """Return whether int32 numbers name each of the columns once."""
+    return np.array_equal(np.sort(np.frombuffer(order, np.int32)), np.arange(width))
 
 
 FEW_METRICS = 8

@@ -81,7 +81,8 @@ class TransactionalSink:
         # copy is only late, it also ends the next transaction. So calls time out before the client
         # retries because of time, and after a call that took so long that it may have been retried
         # the next transaction gets a new epoch, by a new producer.
-        self._may_have_retried_s = 0.0005 * int(retry_backoff_ms)
+        self._retry_backoff_s = 0.001 * int(retry_backoff_ms)
+        self._may_have_retried_s = 0.5 * self._retry_backoff_s
         self._call_timeout_s = min(timeout_s, 0.0008 * int(socket_timeout_ms))
         required = {"transactional.id": transactional_id, "transaction.timeout.ms": str(timeout_ms)}
         self._make = partial(Outbox, settings, tuning, required, engine)
@@ -115,6 +116,7 @@ class TransactionalSink:
         producer = self._outbox.producer
         failpoint("before_offsets")
         if positions:
+            self._flush()
             membership = self.source.group_metadata()
             topic = self.source.topic
             self._call(
@@ -180,6 +182,18 @@ class TransactionalSink:
             self._began_s = time.monotonic()
             self._call("beginning", self._outbox.producer.begin_transaction)
             self._is_open = True
+
+    def _flush(self) -> None:
+        """Wait for the records, which the broker takes once the transaction before is complete.
+
+        Until then it refuses positions as well. The client repeats those only after
+        retry.backoff.ms, but asks for the records' partitions again after 20 ms (see
+        findings/librdkafka-positions-wait-backoff.sh). A commit would wait for the records anyway.
+        """
+        try:
+            self._outbox.flush(self._retry_backoff_s)
+        except ClientError as error:
+            raise self._failure(error, "sending results") from error
 
     def _check_usable(self) -> None:
         if self._unusable is not None:

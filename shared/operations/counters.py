@@ -6,6 +6,7 @@ I/O here, and no dependency on what reads the numbers.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +17,9 @@ import numpy.typing as npt
 Labels = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric of the catalogue.
+    """One metric of the catalogue; it equals itself alone, so that finding its numbers is cheap.
 
     buckets : upper edges in seconds, increasing; histograms only
     """
@@ -209,20 +210,25 @@ class Histogram:
     total  : float            sum of all observations, same unit as the edges
     """
 
-    __slots__ = ("counts", "edges", "total")
+    __slots__ = ("_ordered", "counts", "edges", "total")
 
     def __init__(self, edges: tuple[float, ...]) -> None:
+        self._ordered = edges
         self.edges = np.array(edges, np.float64)
         self.counts = np.zeros(len(edges) + 1, np.int64)
         self.total = 0.0
 
-    def add(self, values: npt.NDArray[np.float64]) -> None:
+    def add(self, values: float | npt.NDArray[np.float64]) -> None:
         """Add observations.
 
-        values : float64 (n,), without NaN; an edge belongs to the bucket below it
+        values : one, or float64 (n,), without NaN; an edge belongs to the bucket below it
 
         Cost: O(n log b).
         """
+        if isinstance(values, float):
+            self.counts[bisect_left(self._ordered, values)] += 1
+            self.total += values
+            return
         self.counts += np.bincount(
             np.searchsorted(self.edges, values, side="left"), minlength=len(self.counts)
         )
@@ -286,7 +292,7 @@ class Counters:
         row = self._histograms[metric]
         if key not in row:
             row[key] = Histogram(metric.buckets)
-        row[key].add(np.atleast_1d(np.asarray(values, np.float64)))
+        row[key].add(values)
 
     def value(self, metric: Metric, *labels: object) -> float:
         """Return one number; 0 before the first count."""

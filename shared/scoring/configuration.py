@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ class Configuration:
         """
         return detector is self.detector or self.detector is Detector.ENSEMBLE
 
-    @property
+    @cached_property
     def text(self) -> str:
         """Canonical JSON."""
         content = self._detection | {

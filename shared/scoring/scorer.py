@@ -10,6 +10,7 @@ Invariant: for the same log prefix and activations the outcome is the same to th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ from shared.scoring.verdicts import Verdicts
 
 Floats = npt.NDArray[np.float64]
 _DIRECTIONS = {"both": 0.0, "up": 1.0, "down": -1.0}
+_READY, _WARMING = np.uint8(State.READY), np.uint8(State.WARMING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,8 @@ class Scorer:
         if self.configuration.detector.is_trained:
             _clear_unknown(found, trained.known)
         verdicts = self._verdicts(columns, folded, found, batch)
-        verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
+        if signals.stale.any():
+            verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
         anomalies = build(
             Context(
                 batch, columns, folded, verdicts, found, state, self.model, trained,
@@ -240,13 +243,12 @@ class Scorer:
         state.ensemble.reserve(state.places_used, state.slots_used)
         if len(self._limits.metrics) != columns.values.shape[1]:
             self._limits = _limits(self.configuration, state.metrics)
-        by_name = sorted(range(len(state.metrics)), key=state.metrics.__getitem__)
         rows = Rows(
             folded.place,
             columns.time_ms,
             columns.values,
             folded.slots,
-            order=np.array(by_name, np.int32),
+            order=_by_name(tuple(state.metrics)),
             marks=_marks(folded),
             trained=None if seen is None else seen.rarity,
             offsets=offsets,
@@ -273,7 +275,7 @@ class Scorer:
             threshold=np.where(is_scored, rows["threshold"], np.nan),
             is_anomaly=rows["is_anomaly"] == 1,
             cold_start=cold_start,
-            state=np.where(ready, State.READY, State.WARMING).astype(np.uint8),
+            state=np.where(ready, _READY, _WARMING),
             warmup_percent=np.where(folded.ahead, np.nan, 100.0 * rows["warmup"]),
             warmup_minutes_left=rows["warmup_minutes_left"].copy(),
             top_metric=_top_metrics(rows["top_metric"], columns.values, folded),
@@ -317,6 +319,12 @@ def _clear_unknown(found: Found, known: npt.NDArray[np.bool_]) -> None:
     for name in ("score", "severity"):
         found.rows[name][unknown] = np.nan
     found.cells["metric_severity"][:] = np.nan
+
+
+@lru_cache(64)
+def _by_name(metrics: tuple[str, ...]) -> npt.NDArray[np.int32]:
+    """Return the columns in the order of their names; kernels only read it."""
+    return np.array(sorted(range(len(metrics)), key=metrics.__getitem__), np.int32)
 
 
 def _marks(folded: Folded) -> npt.NDArray[np.uint8]:

@@ -159,16 +159,18 @@ class PartitionState:
         while used[kernel.USED_SLOTS] and places.slot_place[used[kernel.USED_SLOTS] - 1] < 0:
             used[kernel.USED_SLOTS] -= 1
             places.slot_moves[used[kernel.USED_SLOTS]] = 0
-        self.ensemble.shrink(self.places_used, self.slots_used)
-        self.quality.shrink(self.places_used, self.slots_used)
+        place_count, slot_count = self.places_used, self.slots_used
+        self.ensemble.shrink(place_count, slot_count)
+        self.quality.shrink(place_count, slot_count)
         rows, room = len(places.owner), len(places.ring)
-        is_sparse = rows > _SPARSE * max(self.places_used, _ROOM)
-        if is_sparse or room > _SPARSE * max(self.slots_used, _ROOM):
+        is_sparse = rows > _SPARSE * max(place_count, _ROOM)
+        has_room = room > _SPARSE * max(slot_count, _ROOM)
+        if is_sparse or has_room:
             self._allocate(
                 len(places.place_of),
-                2 * self.places_used if is_sparse else rows,
+                2 * place_count if is_sparse else rows,
                 places.slots.shape[1],
-                2 * self.slots_used if room > _SPARSE * max(self.slots_used, _ROOM) else room,
+                2 * slot_count if has_room else room,
             )
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:

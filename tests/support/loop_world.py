@@ -106,6 +106,7 @@ class World:
         self.counters = Counters()
         self.configuration = configuration
         self.predicting = {"max_batch_records": 7}
+        self.overlap_from_records = 0
         self.now_s = 0.0
         rng = random.Random(seed)
         for minute in range(records):
@@ -176,6 +177,7 @@ class World:
             Outage(300.0, self.counters, clock=dependencies.clock, settle_s=SETTLE_S),
             Rejections(INPUT, TOPICS, dependencies.clock),
         )
+        loop.overlap_from_records = self.overlap_from_records
         source.subscribe(loop)
         return loop
 

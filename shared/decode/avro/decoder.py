@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 from shared.batch import Batch, Headers
 from shared.columns import Columns
-from shared.decode.avro.framing import frame_of, key_in_headers
+from shared.decode.avro.framing import Framing, frame_of, frames_of, key_in_headers
 from shared.decode.avro.misplaced import EIGHT_BYTES, Misplaced, id_in_headers, misplaced
 from shared.decode.avro.plan import WriterPlan
-from shared.decode.avro.rows import decode, schema_keys
+from shared.decode.avro.rows import decode
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.decode.field_choice import UnsupportedSchema, ignore
 from shared.directory import Directory
@@ -39,6 +39,7 @@ class AvroDecoder:
     def __init__(self, schemas: WriterSchemas, settings: InputSettings) -> None:
         self._schemas = schemas
         self._settings = settings
+        self._framed: dict[int, tuple[Batch, Framing]] = {}
 
     @classmethod
     def of_schemas(
@@ -60,7 +61,9 @@ class AvroDecoder:
 
     def prepare(self, batch: Batch) -> None:
         """Look up and compile the schemas of a batch that are not known yet; see ``Decoder``."""
-        self._schemas.prepare(schema_keys(batch, self._settings))
+        framing = frames_of(batch, self._settings.schema_ids)
+        self._schemas.prepare(framing.keys().values())
+        self._framed[batch.partition] = batch, framing
 
     def decode(self, batch: Batch, entities: Directory, metrics: list[str]) -> Columns:
         """Decode a batch; see ``Decoder``.
@@ -68,7 +71,9 @@ class AvroDecoder:
         raises : KeyError where the batch has not been prepared
         """
         plans = self._schemas.plans
-        return decode(batch, plans, self._settings, entities, metrics)
+        prepared, framing = self._framed.pop(batch.partition, (None, None))
+        known = framing if prepared is batch else None
+        return decode(batch, plans, self._settings, entities, metrics, known)
 
     def plan(self, key: SchemaKey) -> WriterPlan | UnsupportedSchema | None:
         """Return the plan of a schema that was prepared; None = unknown to the registry."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns, layouts_of
-from shared.decode.avro.framing import frames_of
+from shared.decode.avro.framing import Framing, frames_of
 from shared.decode.avro.plan import WriterPlan
 from shared.decode.field_choice import UnsupportedSchema
 from shared.decode.gates import columns_of, empty_rows, limits_of
@@ -44,6 +45,7 @@ def decode(
     input: InputSettings,  # noqa: A002 - the section's name
     entities: Directory,
     metrics: list[str],
+    framing: Framing | None = None,
 ) -> Columns:
     """Decode a batch, and add new entities and metrics.
 
@@ -52,9 +54,10 @@ def decode(
     entities : the partition's; gets the names of accepted records, in log order
     metrics  : the partition's; gets new names, in order of the first accepted row whose schema has
                them
+    framing  : the batch's frames, where they are known already
     raises   : KeyError where a schema has no entry in plans
     """
-    framing = frames_of(batch, input.schema_ids)
+    framing = framing or frames_of(batch, input.schema_ids)
     by_number = {number: plans[key] for number, key in framing.keys().items()}
     readable = {number: plan for number, plan in by_number.items() if isinstance(plan, WriterPlan)}
     names = dict.fromkeys(metrics)
@@ -106,15 +109,23 @@ def _with_layouts(
     metrics: Sequence[str],
 ) -> Columns:
     """Add the order of the fields of each schema; numbers as in ``_order_metrics``."""
-    column_of = {name: column for column, name in enumerate(metrics)}
-    orders = [
-        [column_of[name] for name in plan.metrics if name in column_of]
-        for _, plan in sorted(readable.items())
-    ]
     layout = np.zeros(len(columns), np.int32)
-    if len(orders) > 1:
+    if len(readable) > 1:
         layout = np.searchsorted(sorted(readable), numbers).astype(np.int32)
-    return replace(columns, layout=layout, layouts=layouts_of(orders))
+    fields = tuple(plan.metrics for _, plan in sorted(readable.items()))
+    return columns.with_layouts(layout, _layouts(fields, tuple(metrics)))
+
+
+@lru_cache(64)
+def _layouts(
+    fields: tuple[tuple[str, ...], ...], metrics: tuple[str, ...]
+) -> npt.NDArray[np.int32]:
+    """Return ``Columns.layouts``, which kernels only read.
+
+    fields : the metrics of each schema, in its order
+    """
+    column_of = {name: column for column, name in enumerate(metrics)}
+    return layouts_of([[column_of[name] for name in own if name in column_of] for own in fields])
 
 
 _MOST_KNOWN = 64

@@ -29,6 +29,9 @@ class Outbox:
     def __init__(self, *_) -> None:
         self.producer = Producer()
 
+    def flush(self, timeout_s: float) -> int:
+        return self.producer.flush(timeout_s) or 0
+
     def close(self) -> None:
         pass
 
@@ -72,6 +75,29 @@ def test_what_a_call_raises_is_raised_where_it_was_asked_for(sink):
     sink._outbox.producer.does["send_positions"] = refuse
     with pytest.raises(TransactionAborted, match="sending positions"):
         sink.commit({0: "position"})
+
+
+def test_positions_follow_the_records_and_are_part_of_the_commit(sink):
+    """The broker takes records once the transaction before is complete, and positions likewise."""
+    calls = []
+    for name in ("flush", "send_positions", "commit_transaction"):
+        sink._outbox.producer.does[name] = lambda name=name: calls.append(name)
+    sink.commit({0: "position"})
+    assert calls == ["flush", "send_positions", "commit_transaction"]
+
+
+def test_records_that_cannot_be_sent_abort_the_transaction_before_its_positions(sink):
+    def refuse():
+        raise ClientError(Code.UNKNOWN_TOPIC_OR_PART, "no")
+
+    calls = []
+    sink._outbox.producer.does |= {
+        "flush": refuse,
+        "send_positions": lambda: calls.append("send_positions"),
+    }
+    with pytest.raises(TransactionAborted, match="sending results"):
+        sink.commit({0: "position"})
+    assert not calls
 
 
 @pytest.mark.parametrize("call", ["send_positions", "commit_transaction"])

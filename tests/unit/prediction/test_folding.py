@@ -257,11 +257,11 @@ def test_results_of_a_long_fold_are_committed_before_the_next_ones_are_sent(
     world.assert_conserved()
 
 
-@pytest.mark.parametrize(("waits_s", "due_in_s"), [(0.03, 0.07), (0.15, 0.02)])
+@pytest.mark.parametrize(("waits_s", "due_in_s"), [(0.03, 0.07), (0.15, 0.0)])
 def test_the_time_that_a_poll_gathers_is_part_of_the_commit_interval(
     tmp_path, monkeypatch, waits_s, due_in_s
 ):
-    """0.08 s at most: a longer poll has waited for its first record."""
+    """0.08 s at most: a longer poll has waited for its first record. A short rest is none."""
     world = world_of(tmp_path, 1)
     world.predicting |= {"max_batch_records": 5, "commit_interval_ms": 100, "coalesce_ms": 80}
     loop = begun(world)
@@ -278,6 +278,30 @@ def test_the_time_that_a_poll_gathers_is_part_of_the_commit_interval(
     loop._take_all(loop.polling.poll(None, 0.0))
     assert loop.transaction.is_open
     assert loop.transaction.due_in_s == pytest.approx(due_in_s)
+    world.finish(loop)
+    world.assert_conserved()
+
+
+@pytest.mark.parametrize(("records", "overlaps"), [(5, True), (6, False)])
+def test_nothing_is_folded_during_the_commit_of_few_records(
+    tmp_path, monkeypatch, records, overlaps
+):
+    """Five were sent: the next ones wait for the poll that follows."""
+    world = world_of(tmp_path, 1)
+    world.predicting["max_batch_records"] = 5
+    loop = begun(world)
+    world.step(loop, 2)
+    monkeypatch.setattr(loop, "_next_snapshot", lambda **_: None)
+    loop.transaction.commit(loop._positions())
+    loop._take_all(loop.polling.poll(None, 0.0))
+    assert loop.transaction.sent == 5
+    notes = committing(world, monkeypatch, loop) if overlaps else []
+    loop.overlap_from_records = records
+    loop.transaction._began_s = -1.0
+    world.step(loop)
+    assert loop.transaction.is_open is overlaps
+    assert loop.owned[0].dirty is overlaps
+    assert notes.count("fold") == int(overlaps)
     world.finish(loop)
     world.assert_conserved()
 

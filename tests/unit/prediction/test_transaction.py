@@ -58,6 +58,18 @@ def transaction(calls, clock):
     return Transaction(lambda: Sink(calls), clock, 0.1)
 
 
+def test_a_short_rest_of_the_interval_is_not_waited_for(calls, clock):
+    transaction = Transaction(lambda: Sink(calls), clock, 0.1, 0.02)
+    transaction.send(["a", "bc"])
+    assert (transaction.sent, transaction.due_in_s) == (3, pytest.approx(0.1))
+    clock.now_s += 0.07
+    assert transaction.due_in_s == pytest.approx(0.03)
+    clock.now_s += 0.015
+    assert transaction.due_in_s == 0.0
+    transaction.commit(POSITIONS)
+    assert (transaction.sent, transaction.due_in_s) == (0, None)
+
+
 def test_it_is_due_so_long_after_its_first_record(transaction, clock):
     assert (transaction.is_open, transaction.due_in_s) == (False, None)
     transaction.send(["a"])

@@ -14,6 +14,9 @@ from shared.events import Reason
 IN_FULL = 5
 """Most readings that are shown in full; if there are more, each gets one line."""
 
+MISSING_SHOWN = 8
+"""Metrics of a row up to which missing values are shown; records in long form have one of many."""
+
 _NOT_SET = {
     "input.time_field": "not set: found by type and name",
     "input.time_unit": "not set: taken from the logicalType",
@@ -73,8 +76,13 @@ def _reading(reading: Reading, kind: str) -> Iterator[str]:
         yield f"  metrics   {listed(reading.metrics)}"
         yield from _left_out(reading.left_out)
         for place, row in enumerate(reading.examples):
-            measured = {name: "-" if v is None else f"{v:.6g}" for name, v in row.values.items()}
-            shown = " ".join(f"{name}={text}" for name, text in measured.items())
+            is_wide = len(row.values) > MISSING_SHOWN
+            measured = {
+                name: "-" if value is None else f"{value:.6g}"
+                for name, value in row.values.items()
+                if not (value is None and is_wide)
+            }
+            shown = " ".join(f"{name}={text}" for name, text in measured.items()) or "no value"
             yield f"  {'' if place else 'newest':<9} {row.time}  {row.entity}  {shown}"
     yield from (f"  ! {hint}" for hint in reading.warnings)
 

@@ -57,7 +57,9 @@ class LabelTemplate:
         self.render: Callable[[str, Mapping[str, object]], str | None] = (
             self._render_required if is_required else self._render
         )
-        self._pieces = tuple(piece for part in self._parts for piece in part.pieces)
+        pieces = [piece for part in self._parts for piece in part.pieces]
+        self._plain = ["" if is_label else text for text, is_label in pieces]
+        self._places = tuple((at, text) for at, (text, is_label) in enumerate(pieces) if is_label)
 
     def _render(self, name: str, labels: Mapping[str, object]) -> str | None:
         """Return the name; None where a label is missing."""
@@ -77,11 +79,13 @@ class LabelTemplate:
     def _render_required(self, _: str, labels: Mapping[str, object]) -> str | None:
         """Return the name of a template without optional parts, which most are."""
         get = labels.get
-        out = [get(text) if is_label else text for text, is_label in self._pieces]
-        try:
-            return "".join(out) if all(out) else None  # type: ignore[arg-type]
-        except TypeError:  # a label that is no text
-            return None
+        out = self._plain.copy()
+        for at, label in self._places:
+            value = get(label)
+            if type(value) is not str or not value:
+                return None
+            out[at] = value
+        return "".join(out)
 
     def missing(self, name: str, labels: Mapping[str, object]) -> str:
         """Return a sentence about the first label that is missing."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from lapwing.route.formats.choice import open_row_decoder
+from lapwing.route.formats.choice import formats_that_read, open_row_decoder
 from lapwing.route.label_template import NAME
 from lapwing.route.route_letters import sentence
 from lapwing.route.row_records import TIME_FIELD, long_schema, wide_schema
@@ -21,8 +21,10 @@ from lapwing.route.rows import RecordRefused, Sample
 from shared.encode.records import decode_records, schema_id_of
 from shared.errors import ConfigError
 from shared.kafka import Reader, topic_bounds
-from shared.settings import Settings
+from shared.settings import RouteSettings, Settings
 from shared.wording import iso
+
+ROUTE_PAGE = "docs/route.md lists the formats"
 
 EVENTS_SHOWN = 5
 """Events of one record in the text; JSON has all."""
@@ -32,8 +34,9 @@ EVENTS_SHOWN = 5
 class Shown:
     """One record and what it gives.
 
-    events : (entity, time_ms, {metric: value})
-    unused : labels that no template names
+    events  : (entity, time_ms, {metric: value})
+    unused  : labels that no template names
+    is_read : a row of it was found, whether it is written or refused
     """
 
     place: str
@@ -42,6 +45,7 @@ class Shown:
     why: str
     events: list[tuple[str, int, dict[str, float | None]]]
     unused: set[str] = field(default_factory=set)
+    is_read: bool = True
 
     @property
     def alike(self) -> list[tuple[str, int, str]]:
@@ -71,7 +75,10 @@ class Previewer:
         texts = [self._texts[schema_id_of(one) or 0] for one in routed.values]
         events = [self._event(record) for record in decode_records(routed.values, texts)]
         why = "" if refusals is None else sentence(refusals, self._decoder)
-        return Shown(place, routed, refusals, why, events, self._unused(value))
+        samples = self._samples(value)
+        used = {NAME, *self._rules.entity.labels, *self._rules.metric.labels}
+        unused = {name for sample in samples for name in sample.labels} - used
+        return Shown(place, routed, refusals, why, events, unused, bool(samples))
 
     def _schema_id(self, metrics: Sequence[str]) -> int:
         rules = self._rules
@@ -90,13 +97,11 @@ class Previewer:
             metrics = record
         return entity, time_ms, metrics
 
-    def _unused(self, value: bytes) -> set[str]:
-        used = {NAME, *self._rules.entity.labels, *self._rules.metric.labels}
+    def _samples(self, value: bytes) -> list[Sample]:
         try:
-            rows = [row for row in self._decoder.rows(value) if isinstance(row, Sample)]
+            return [row for row in self._decoder.rows(value) if isinstance(row, Sample)]
         except RecordRefused:
-            return set()
-        return {name for row in rows for name in row.labels} - used
+            return []
 
 
 def preview(
@@ -115,10 +120,13 @@ def preview(
     target = out or sys.stdout
     unused: set[str] = set()
     alike: list[tuple[str, int, str]] = []
-    count = 0
+    count = n_read = 0
+    unread = b""
     for place, value in _records(settings, files, limit):
         shown = previewer.show(place, value)
         count += 1
+        n_read += shown.is_read
+        unread = unread if shown.is_read else value
         unused |= shown.unused
         alike += shown.alike
         lines = [_json(shown)] if as_json else _lines(shown)
@@ -127,6 +135,8 @@ def preview(
         return count
     if not count:
         target.write(f"{settings.route.source}: no records\n")
+    if count and not n_read:
+        target.write(_other_formats(settings.route, unread))
     if unused:
         target.write(f"labels that no template names: {', '.join(sorted(unused))}\n")
     if alike:
@@ -157,6 +167,13 @@ def _records(settings: Settings, files: Sequence[Path], limit: int) -> Iterator[
     for batch in Reader(settings).read(topic, start, high):
         for row in range(len(batch)):
             yield f"{topic}[{batch.partition}]@{int(batch.offsets[row])}", batch.values[row]
+
+
+def _other_formats(route: RouteSettings, value: bytes) -> str:
+    """Return a line about records that route.format does not read."""
+    found = formats_that_read(route, value)
+    advice = f"set route.format={' or '.join(found)}, which reads them" if found else ROUTE_PAGE
+    return f"! route.format is {route.format}, which reads no row of these records: {advice}\n"
 
 
 def _json(shown: Shown) -> str:

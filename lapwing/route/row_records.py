@@ -81,15 +81,16 @@ class EventTimes:
     """Event times as Avro longs; most rows of a record have the same one."""
 
     def __init__(self) -> None:
-        self._known: dict[int, bytes] = {}
+        self.known: dict[int, bytes] = {}
 
     def __call__(self, time_ms: int) -> bytes:
         """Return a time's bytes."""
-        found = self._known.get(time_ms)
-        if found is None:
-            if len(self._known) >= MOST_CACHED:
-                self._known.clear()
-            found = self._known[time_ms] = avro_long(time_ms)
+        return self.known.get(time_ms) or self._new(time_ms)
+
+    def _new(self, time_ms: int) -> bytes:
+        if len(self.known) >= MOST_CACHED:
+            self.known.clear()
+        found = self.known[time_ms] = avro_long(time_ms)
         return found
 
 
@@ -111,25 +112,26 @@ class Series:
         """Return a record; values are finite."""
         arguments = self._arguments
         arguments[1::2] = values
-        return self._head(entity) + time + self._after_time + self._pack(*arguments)
+        head = self._heads.get(entity) or self._head(entity)
+        return b"".join((head, time, self._after_time, self._pack(*arguments)))
 
     def single(self, entity: bytes, time: bytes, value: float) -> bytes:
         """Return a record of a series with one value, which is finite."""
-        return self._head(entity) + time + self._after_time + self._pack(2, value)
+        head = self._heads.get(entity) or self._head(entity)
+        return b"".join((head, time, self._after_time, self._pack(2, value)))
 
     def record_with_nulls(
         self, entity: bytes, time: bytes, values: Sequence[float | None]
     ) -> bytes:
         """Return a record in which some values are None, which is null."""
         cells = [NULL if one is None else PRESENT + _DOUBLE.pack(one) for one in values]
-        return b"".join([self._head(entity), time, self._after_time, *cells])
+        head = self._heads.get(entity) or self._head(entity)
+        return b"".join([head, time, self._after_time, *cells])
 
     def _head(self, entity: bytes) -> bytes:
-        head = self._heads.get(entity)
-        if head is None:
-            if len(self._heads) >= MOST_CACHED:
-                self._heads.clear()
-            head = self._heads[entity] = self._header + avro_string(entity)
+        if len(self._heads) >= MOST_CACHED:
+            self._heads.clear()
+        head = self._heads[entity] = self._header + avro_string(entity)
         return head
 
 

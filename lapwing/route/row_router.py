@@ -144,11 +144,15 @@ class _Part(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """How rows of one kind become records: no parts = they have no number."""
+    """How rows of one kind become records: no parts = they have no number.
+
+    single : the series, where a row becomes one record with one value, which is not null
+    """
 
     parts: tuple[_Part, ...]
     has_nulls: bool
     refusal: Refusal | None = None
+    single: Series | None = None
 
 
 SchemaId = Callable[[Sequence[str]], int]
@@ -170,6 +174,7 @@ class RowRouter:
         only = rules.entity.only_label
         self._only_label = "" if only == NAME else only
         self._is_plain = rules.metric.only_label == NAME
+        self._entity_of = rules.entity.render
 
     def route(self, value: bytes, out: Routed) -> RecordRefusals | None:
         """Add the events of a record to ``out``; return what of it was refused.
@@ -217,8 +222,12 @@ class RowRouter:
                     refusals.append((row, made))
             else:
                 entity, records = cast(tuple[bytes, list[bytes]], made)
-                out.values += records
-                out.keys += [entity] * len(records)
+                if len(records) == 1:
+                    out.values.append(records[0])
+                    out.keys.append(entity)
+                else:
+                    out.values += records
+                    out.keys += [entity] * len(records)
         out.rows += row + 1
         out.left_out += left_out
         out.refused += refused
@@ -230,7 +239,7 @@ class RowRouter:
         if not self._low <= time_ms <= self._high:
             return self._outside(time_ms)
         label = self._only_label
-        text = labels.get(label) if label else self.rules.entity.render(name, labels)
+        text = labels.get(label) if label else self._entity_of(name, labels)
         if type(text) is not str or not text:
             detail = self.rules.entity.missing(name, labels)
             return Refusal(Refused.LABEL_MISSING, detail)
@@ -238,14 +247,20 @@ class RowRouter:
         if entity is None:
             return Refusal(Refused.ENTITY_INVALID, f"the entity '{shown(text)}' {NAME_RULE}")
         base = name if self._is_plain else self.rules.metric.render(name, labels)
-        numbers = fields.values()
-        kind = (base, *fields, *map(type, numbers))
+        cells: list[Any] = list(fields.values())
+        kind = (base, *fields, *map(type, cells))
         plan = self._plans.get(kind) or self._plan(kind, sample, base)
+        if plan.single is not None:  # most rows of formats with a metric per row
+            value = cells[plan.parts[0].positions[0]]
+            if not isfinite(value):
+                return _not_finite([value])
+            time = self._times.known.get(time_ms) or self._times(time_ms)
+            return entity, [plan.single.single(entity, time, value)]
         if plan.refusal is not None:
             return plan.refusal
         if not plan.parts:
             return None
-        return self._records(entity, time_ms, plan, list(numbers))
+        return self._records(entity, time_ms, plan, cells)
 
     def _records(
         self, entity: bytes, time_ms: int, plan: _Plan, cells: Sequence[Any]
@@ -294,6 +309,8 @@ class RowRouter:
     def _plan(self, kind: tuple[object, ...], sample: Sample, base: str | None) -> _Plan:
         """Return how rows of a kind are read, and keep it."""
         plan = self._new_plan(sample, base)
+        if len(plan.parts) == 1 and len(plan.parts[0].positions) == 1 and not plan.has_nulls:
+            plan = plan._replace(single=plan.parts[0].series)
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
         self._plans[kind] = plan

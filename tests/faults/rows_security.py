@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import schemas
 from lapwing.acls import Right
+from shared.encode.dead_letters import GROUP
 from shared.encode.records import decode_records
 from shared.kafka import Admin, Reader
 from shared.settings import Settings
@@ -249,6 +250,8 @@ def _count(site: Site, tally: Tally, good: int) -> None:
     for batch in Reader(settings).read(topics.dead_letters):
         for row_number in range(len(batch)):
             headers = dict(batch.headers[row_number])
+            if headers[GROUP] != settings.predict.group.encode():
+                continue  # the one that was there before
             partition, offset = (
                 int(headers[f"__connect.errors.{name}"]) for name in ("partition", "offset")
             )

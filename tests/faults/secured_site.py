@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from lapwing.acls import rights_of
 from lapwing.topics import ensure
-from shared.batch import Blob, Outgoing
+from shared.batch import Batch, Blob, Outgoing
+from shared.encode.dead_letters import letter_headers
 from shared.kafka import Publisher
 from shared.settings import Settings
 from tests.faults.predictor import INSTALLED, environ_of
@@ -59,7 +61,7 @@ MODULES = {
     "incidents": ("lapwing.incidents",),
     "notify": ("lapwing.notify",),
     "route": ("lapwing.route",),
-    "dlq": ("lapwing", "dlq", "replay", "--force", "--yes", "--json"),
+    "dlq": ("lapwing", "dlq", "replay", "--since", "1d", "--force", "--yes", "--json"),
     "feedback": ("lapwing", "feedback", "add", "INCIDENT", "--was", "real"),
 }
 STAYS = "dashboard"
@@ -98,6 +100,7 @@ class Site:
             LAPWING_STATE_DIR=str(self.folder / "state"),
             LAPWING_TELEMETRY__LOG_LEVEL="debug",
             LAPWING_DETECTOR="ensemble",
+            LAPWING_DETECTION__WARMUP_DAYS="0.1",
             LAPWING_TRAIN__TREES="10",
             LAPWING_TRAIN__SAMPLES="64",
             LAPWING_TRAIN__MIN_ROWS="100",
@@ -183,9 +186,16 @@ class Site:
         publish(self.settings, [alarm(1, "open", entity="web-1"), alarm(2, "open", minute=900)])
         self.incident = "1f" * 16
         publish_incidents(self.settings, [_incident(self.tally, self.incident)])
+        words = ["feedback", "add", self.incident, "--was", "real"]
+        self.security.grant("feedback", self.rights["feedback"])
+        self.start("feedback", command=["lapwing", *words]).ends(self.tally, 0)
         metric = {"name": "cpu", "tags": {"host": "host-0"}, "fields": {"idle": 1.5}}
         value = json.dumps({"metrics": [metric | {"timestamp": 1_700_000_000}]}).encode()
         send(self.settings, self.settings.route.source, [value, b"{"])
+        publisher = Publisher(self.settings)
+        publisher.send(_dead_letter(self.settings))
+        self.tally.require(publisher.flush(20) == 0, "the dead letter was not sent")
+        publisher.close()
 
     def refused(
         self, attempt: Attempt, texts: Iterable[str], what: str, *, goes_on: bool = False
@@ -308,6 +318,14 @@ def send(settings: Settings, topic: str, values: list[bytes]) -> None:
     publisher.close()
     if left:
         raise RowFailed(f"{left} records were not sent to {topic}")
+
+
+def _dead_letter(settings: Settings) -> Outgoing:
+    """Return the dead letter of the input's first record that is no Avro."""
+    zeros, topic = np.zeros(1, np.int64), settings.topics.input
+    batch = Batch(topic, 0, Blob.join([b"no avro"]), Blob.join([b"k1"]), zeros, zeros)
+    headers = letter_headers(batch, 0, "not_avro", "no magic byte", "earlier", 1_000)
+    return Outgoing(settings.topics.dead_letters, batch.values, batch.keys, headers={0: headers})
 
 
 def _incident(tally: Tally, incident_id: str) -> dict[str, object]:

@@ -30,8 +30,8 @@ FILES: dict[str, tuple[str, ...]] = {
     "collectd": ("collectd_load.json", "collectd_df.json", "collectd_cpu.json"),
     "cloudwatch": ("cloudwatch.json",),
     "connect": ("connect_json.json", "connect_json_schemas.json"),
-    "otlp": ("otlp.bin",),
-    "otlp_json": ("otlp.json",),
+    "otlp": ("otlp.bin", "otlp_collector.bin"),
+    "otlp_json": ("otlp.json", "otlp_collector.json"),
     "remote_write": ("remote_write_v1.bin", "remote_write_v2.bin"),
 }
 

@@ -6,8 +6,10 @@ the extra.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from lapwing.route.label_template import NAME, LabelTemplate
-from lapwing.route.rows import RowDecoder
+from lapwing.route.rows import RecordRefused, RowDecoder, Sample
 from shared.errors import ConfigError
 from shared.settings import RouteSettings
 
@@ -31,6 +33,19 @@ def open_row_decoder(settings: RouteSettings) -> RowDecoder:
         raise ConfigError(
             f"lapwing route needs the package {error.name}: install lapwing[route]"
         ) from error
+
+
+def formats_that_read(settings: RouteSettings, value: bytes) -> list[str]:
+    """Return the formats that find a row in a record, with the other settings as they are."""
+    found = []
+    for name in get_args(RouteSettings.model_fields["format"].annotation):
+        try:
+            decoder = open_row_decoder(settings.model_copy(update={"format": name}))
+            if any(isinstance(row, Sample) for row in decoder.rows(value)):
+                found.append(name)
+        except (ConfigError, RecordRefused):  # a library or a setting that is missing; not of it
+            continue
+    return found
 
 
 def _decoder(settings: RouteSettings) -> RowDecoder:

@@ -134,9 +134,9 @@ class Security:
         )
         for answer in self._admin.delete_acls([every]).values():
             answer.result(20)
-        bindings = [binding for right in rights for binding in _bindings(right, principal)]
-        if bindings:
-            for made in self._admin.create_acls(bindings).values():
+        wanted = [binding for right in rights for binding in bindings(right, principal)]
+        if wanted:
+            for made in self._admin.create_acls(wanted).values():
                 made.result(20)
 
     # -- what clients are set to -------------------------------------------------------------------
@@ -185,7 +185,8 @@ class Security:
         }
 
 
-def _bindings(right: Right, principal: str) -> list[Any]:
+def bindings(right: Right, principal: str) -> list[Any]:
+    """Return what a right is for an authorizer."""
     kinds = {
         "topic": ResourceType.TOPIC,
         "group": ResourceType.GROUP,

@@ -68,6 +68,43 @@ def test_a_call_that_finds_the_client_unusable_tells_why() -> None:
     assert (found.value.code, found.value.flags) == (Code.LOCAL_FENCED, Flags.FATAL)
 
 
+def test_the_first_flush_tells_why_no_record_could_be_sent() -> None:
+    class Library:
+        """A flush serves failed records after the fatal error, which is then lost."""
+
+        flushed = 0
+        refusal: KafkaError | None = KafkaError(
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED, "no producer id", True
+        )
+        waiting = 3
+
+        def __len__(self) -> int:
+            return self.waiting
+
+        def poll(self, wait_s: float) -> int:
+            if self.refusal is not None:
+                raise KafkaException(self.refusal)
+            self.waiting -= 1
+            return 1
+
+        def flush(self, timeout_s: float) -> int:
+            self.flushed += 1
+            if self.refusal is not None:
+                raise SystemError("returned NULL without setting an exception")
+            return self.waiting
+
+    producer = ConfluentProducer(NOWHERE, None)
+    producer._client = library = Library()
+    assert producer.flush(0.0) == 3
+    with pytest.raises(ClientError, match="no producer id") as found:
+        producer.flush(1.0)
+    assert found.value.code == Code.CLUSTER_AUTHORIZATION_FAILED
+    assert library.flushed == 0
+    library.refusal = None
+    assert producer.flush(1.0) == 0
+    assert library.flushed == 1
+
+
 # -- log -------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import schemas
 from lapwing.inspect import warnings
 from lapwing.inspect.reading import Example, Inspection, Reading, shown_time
 from lapwing.inspect.records import Record, Sample, inspect_sample
-from lapwing.inspect.render import IN_FULL, lines
+from lapwing.inspect.render import IN_FULL, MISSING_SHOWN, lines
 from shared.decode.avro.misplaced import id_in_headers
 from shared.schema_ids import IdKind, SchemaRef
 from shared.settings import InputSettings
@@ -452,6 +452,18 @@ def test_all_of_it_for_a_person() -> None:
         "  input.include        not set: every number that is not a time",
         "  input.exclude        x",
     ]
+
+
+@pytest.mark.parametrize(
+    ("n_metrics", "shown"),
+    [(2, "m0=1.5 m1=-"), (MISSING_SHOWN + 1, "m0=1.5")],
+)
+def test_missing_values_are_shown_while_metrics_are_few(n_metrics: int, shown: str) -> None:
+    values = {f"m{i}": 1.5 if i == 0 else None for i in range(n_metrics)}
+    example = Example("web-1", "2024-01-10T20:40:00Z", values)
+    reading = Reading("f", 1, 1, ("host",), "t", "b", tuple(values), examples=(example,))
+    text = list(lines(Inspection("folder", "row", 1, (reading,))))
+    assert f"  newest    2024-01-10T20:40:00Z  web-1  {shown}" in text
 
 
 def test_many_readings_are_a_line_each() -> None:

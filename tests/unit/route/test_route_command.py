@@ -14,6 +14,7 @@ from lapwing.route.route_service import check_source
 from shared.errors import ConfigError
 from shared.settings import Settings
 from tests.support.programs import run_code
+from tests.support.writer_rows import FILES, records_of
 
 METRICS = [
     {"name": "cpu", "tags": {"host": "a", "cpu": f"cpu{k}"}, "fields": {"v": k}, "timestamp": 1.7e9}
@@ -44,6 +45,26 @@ def test_a_template_that_names_the_label_tells_rows_apart(tmp_path):
     assert "a/cpu1" in text
     assert "no template names" not in text
     assert "same entity" not in text
+
+
+@pytest.mark.parametrize("format_", [name for name in FILES if name != "connect"])
+def test_a_dry_run_names_the_format_that_reads_the_records(tmp_path, format_):
+    other = "influx" if format_ == "telegraf" else "telegraf"
+    path = tmp_path / "record"
+    path.write_bytes(records_of(format_)[0])
+    out = StringIO()
+    settings = Settings.model_validate({"route": {"format": other}})
+    assert preview(settings, [path], 10, as_json=False, out=out) == 1
+    sentence = f"! route.format is {other}, which reads no row of these records: "
+    assert f"{sentence}set route.format={format_}, which reads them\n" in out.getvalue()
+
+
+def test_a_dry_run_of_what_no_format_reads_names_the_page(tmp_path):
+    path = tmp_path / "record"
+    path.write_text('{"cpu": 1}')
+    out = StringIO()
+    preview(Settings(), [path], 10, as_json=False, out=out)
+    assert "reads no row of these records: docs/route.md lists the formats\n" in out.getvalue()
 
 
 def test_a_dry_run_for_programs(tmp_path):

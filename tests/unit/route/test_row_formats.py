@@ -150,6 +150,24 @@ def test_otlp_is_the_same_as_protobuf_and_as_json():
         assert events_of("otlp.bin", "otlp", long) == events_of("otlp.json", "otlp_json", long)
 
 
+@pytest.mark.parametrize(
+    ("name", "format_"), [("otlp_collector.bin", "otlp"), ("otlp_collector.json", "otlp_json")]
+)
+def test_a_collector_that_reads_its_host(name, format_):
+    found = events_of(name, format_, long=True, metric="{__name__}[.{state}]")
+    assert {entity for entity, _, _ in found} == {"web-1"}
+    metrics = {event["metric"]: event["value"] for _, _, event in found}
+    assert len(metrics) == len(found) == 18
+    assert metrics["system.cpu.logical.count"] == 2
+    assert sorted(name for name in metrics if name.startswith("system.cpu.load")) == [
+        f"system.cpu.load_average.{span}" for span in ("15m", "1m", "5m")
+    ]
+    assert [name for name in metrics if name.startswith("system.cpu.time")] == [
+        f"system.cpu.time.{state}"
+        for state in ("user", "system", "idle", "interrupt", "nice", "softirq", "steal", "wait")
+    ]
+
+
 def test_otlp_attributes_of_points_may_name_metrics():
     found = events_of("otlp.bin", "otlp", True, entity="{host.name}", metric="{__name__}[.{cpu}]")
     assert [metrics["metric"] for _, _, metrics in found][:3] == [

@@ -66,9 +66,9 @@ class OtlpProto:
         points = getattr(metric, kind).data_points
         if kind in ("gauge", "sum"):
             for point in points:
-                number = _number(point)
+                labels = _PointLabels(resource, point)
                 time_ms = point.time_unix_nano // NS_PER_MS
-                yield Sample(name, _PointLabels(resource, point), time_ms, {"": number})
+                yield _new(Sample, (name, labels, time_ms, {"": _number(point)}))
             return
         for point in points:
             fields = _NO_FIELDS if point.flags & NO_VALUE else self._fields(kind, point)
@@ -107,6 +107,7 @@ class OtlpProto:
 
 
 _NO_FIELDS: Fields = {}
+_new = tuple.__new__  # what Sample(...) calls, without its argument names: a third of its time
 
 
 def _number(point: Any) -> float | None:

@@ -6,6 +6,7 @@ back.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -17,6 +18,8 @@ from shared.batch import Blob, Outgoing, Position
 from shared.kafka.engine.confluent.consumer import to_topic_partitions
 from shared.kafka.engine.confluent.errors import client_error, open_client
 from shared.kafka.engine.port import ClientError
+
+_POLL_S = 0.1
 
 
 class ConfluentProducer:
@@ -33,6 +36,7 @@ class ConfluentProducer:
             config["on_delivery"] = _failures_only(on_failed)
         self._client = open_client(Producer, config)
         self._split: tuple[Outgoing, list[bytes], list[bytes]] | None = None
+        self._is_accepted = False
 
     def put(self, records: Outgoing, row: int) -> tuple[int, ClientError | None]:
         """Queue rows; see Producer."""
@@ -66,8 +70,17 @@ class ConfluentProducer:
 
     def flush(self, timeout_s: float) -> int:
         """Wait for acknowledgements; see Producer."""
+        deadline = time.monotonic() + timeout_s
         with self._failures():
-            return self._client.flush(timeout_s)
+            # A flush loses a fatal error if records fail as well; a poll returns right after it.
+            # It is what a principal gets that may not write: no id for an idempotent producer.
+            while not self._is_accepted and len(self._client):
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    return len(self._client)
+                self._client.poll(min(left_s, _POLL_S))
+            self._is_accepted = True
+            return self._client.flush(max(0.0, deadline - time.monotonic()))
 
     def waiting(self) -> int:
         """Return how many records are queued or in flight; see Producer."""

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,7 @@ class Memory:
 
 def array_bytes(state: PartitionState) -> int:
     """Return the capacity of all arrays of a partition's state, in bytes."""
-    arrays = [
+    arrays: list[npt.NDArray[Any]] = [
         *state.places, state.ensemble.entities, state.ensemble.metrics, state.quality.entities,
         state.quality.presence, state.quality.series
     ]  # fmt: skip

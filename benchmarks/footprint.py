@@ -92,7 +92,7 @@ def memory(environ: dict[str, str], folder: Path, entities: int) -> list[Any]:
                 raise RuntimeError(f"the predictor ended with {process.returncode}")
             largest = max(largest, seen.memory_info().rss)
             committed = admin.committed(settings.predict.group, topics.input).values()
-            done = sum(position.offset for position in committed if position)
+            done = sum(position.offset for position in committed)
             time.sleep(0.2)
         largest = max(largest, seen.memory_info().rss)
     finally:
@@ -122,7 +122,7 @@ def _empty_gb(environ: dict[str, str]) -> float:
     try:
         wait_until_ready(process, port)
         time.sleep(2.0)
-        return psutil.Process(process.pid).memory_info().rss / 1e9
+        return float(psutil.Process(process.pid).memory_info().rss / 1e9)
     finally:
         process.terminate()
         process.wait(30)
@@ -130,7 +130,7 @@ def _empty_gb(environ: dict[str, str]) -> float:
 
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def main() -> int:

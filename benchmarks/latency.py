@@ -158,7 +158,8 @@ def _run(
         counted = sent.at_s[own] >= first_s
         waits.append((arrived - sent.at_s[own])[counted])
     waited_ms = 1000.0 * np.concatenate(waits)
-    return Run(*map(float, np.percentile(waited_ms, (50, 99))), correct)
+    p50, p99 = np.percentile(waited_ms, (50, 99)).tolist()
+    return Run(p50, p99, correct)
 
 
 def echo() -> None:

@@ -40,8 +40,10 @@ def scores_of(count: int) -> tuple[Scores, Directory]:
     entities, dice = Directory(), np.random.default_rng(0)
     for number in range(HOSTS):
         entities.add(f"host-{number:03d}")
-    numbers = {f"metric_{name}": 100 * dice.random((count, len(METRICS))) for name in NUMBERS}
-    flags = {name: np.zeros(count, np.bool_) for name in FLAGS}
+    numbers: dict[str, Any] = {
+        f"metric_{name}": 100 * dice.random((count, len(METRICS))) for name in NUMBERS
+    }
+    flags: dict[str, Any] = {name: np.zeros(count, np.bool_) for name in FLAGS}
     scores = Scores(
         entity=(np.arange(count) % HOSTS).astype(np.int32),
         time_ms=T0_MS + 1_000 * np.arange(count),

@@ -33,6 +33,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -242,7 +243,7 @@ def ask(settings: Settings, path: str) -> bytes:
 
 
 def measure(
-    settings: Settings, ids: dict[str, int], options: argparse.Namespace, server: psutil.Process
+    settings: Settings, ids: Mapping[str, int], options: argparse.Namespace, server: psutil.Process
 ) -> dict[str, object]:
     stopping = threading.Event()
     load = Load(settings, ids, options, stopping)
@@ -309,7 +310,7 @@ class Load:
     def __init__(
         self,
         settings: Settings,
-        ids: dict[str, int],
+        ids: Mapping[str, int],
         options: argparse.Namespace,
         stopping: threading.Event,
     ) -> None:

@@ -19,25 +19,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import shared.decode.avro.framing as framing
-import shared.decode.avro.rows as decode
 import shared.directory as directory
-import shared.encode.avro_columns as encode
 import shared.ensemble.fold as ensemble
 import shared.quality.checks as quality
 import shared.scoring.state as features
 from benchmarks.documents import report
 from benchmarks.threads import Log
+from shared.decode.kernels import avro_rows, frame_rows
+from shared.encode.kernels import avro_values
 
 KERNELS: dict[str, tuple[tuple[ModuleType, str], ...]] = {
     "ensemble": ((ensemble, "fold_rows"),),
     "rolling": ((features, "fold_rows"),),
     "quality": ((quality, "watch_rows"),),
-    "encode": ((encode.kernels, "encode_score_rows"), (encode.kernels, "select_names")),
+    "encode": ((avro_values, "encode_score_rows"), (avro_values, "select_names")),
     "decode": (
-        (framing.kernel, "read_frames"),
-        (framing.kernel, "number_runs"),
-        (decode.kernel, "decode_rows"),
+        (frame_rows, "read_frames"),
+        (frame_rows, "number_runs"),
+        (avro_rows, "decode_rows"),
     ),
     "names": ((directory, "intern_names"),),
 }

@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from benchmarks.detecting import fold_with
 from benchmarks.histories import read_series
-from benchmarks.peers import DAY_ROWS, ROUNDS, START_MS, STEP_MS, Found, remembering
+from benchmarks.peers import DAY_ROWS, ROUNDS, STEP_MS, Found, remembering
 from consumer_training.training import train
+from producer.generated.fleet import START_MS
 from shared.ensemble.fold import limits_for, params_for
 from shared.events import Detector
 from shared.models.model import Model

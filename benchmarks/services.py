@@ -128,9 +128,7 @@ def follow(settings: Settings, predictor: subprocess.Popen[str]) -> tuple[float,
     first: tuple[float, int] | None = None
     while predictor.poll() is None:
         done = sum(
-            position.offset
-            for position in admin.committed(settings.predict.group, topic).values()
-            if position
+            position.offset for position in admin.committed(settings.predict.group, topic).values()
         )
         now_s = time.monotonic()
         if done and first is None:
@@ -170,7 +168,7 @@ def watched(process: subprocess.Popen[str]) -> tuple[str, float, float]:
         time.sleep(0.05)
     out, _ = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
     return out, largest / MIB, time.monotonic() - began_s
 
 

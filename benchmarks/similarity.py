@@ -126,22 +126,19 @@ def _found(fleet: Fleet, result: BacktestResult, alarm: Anomaly, row: int) -> Fo
 def feed(fleet: Fleet) -> Feed:
     """Return a fleet as records of one partition, in order of time."""
     hosts, rows, _ = fleet.values.shape
-    columns, batches = {}, []
-    for low in range(0, rows, BATCH_ROWS // hosts):
-        time_ms = fleet.time_ms[low : low + BATCH_ROWS // hosts]
-        count = len(time_ms) * hosts
-        values = fleet.values[:, low : low + len(time_ms)].transpose(1, 0, 2)
-        columns[0, low * hosts] = Columns(
-            np.arange(count),
-            np.tile(np.arange(hosts, dtype=np.int32), len(time_ms)),
-            np.repeat(time_ms, hosts),
-            np.ascontiguousarray(values.reshape(count, -1)),
-            np.empty(0, np.int64),
-            np.empty(0, np.uint8),
-        )
-        blank = Blob.join([b""] * count)
-        offsets = low * hosts + np.arange(count, dtype=np.int64)
-        batches.append(Batch("fleet", 0, blank, blank, offsets, np.zeros(count, np.int64)))
+    columns = Columns(
+        np.arange(rows * hosts),
+        np.tile(np.arange(hosts, dtype=np.int32), rows),
+        np.repeat(fleet.time_ms, hosts),
+        np.ascontiguousarray(fleet.values.transpose(1, 0, 2).reshape(rows * hosts, -1)),
+        np.empty(0, np.int64),
+        np.empty(0, np.uint8),
+    )
+    batches = []
+    for low in range(0, rows * hosts, BATCH_ROWS):
+        offsets = np.arange(low, min(low + BATCH_ROWS, rows * hosts), dtype=np.int64)
+        blank = Blob.join([b""] * len(offsets))
+        batches.append(Batch("fleet", 0, blank, blank, offsets, np.zeros(len(offsets), np.int64)))
     names = [f"host-{host:04d}" for host in range(hosts)]
     decoder = Prepared(columns, names, METRICS)
     return Feed("fleet", rows * hosts, decoder, lambda: iter(batches))

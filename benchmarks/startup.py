@@ -97,7 +97,7 @@ class Starts:
         total = sum(admin.end_offsets(topic).values())
         while True:
             committed = admin.committed(settings.predict.group, topic).values()
-            if sum(position.offset for position in committed if position) >= total:
+            if sum(position.offset for position in committed) >= total:
                 return
             self._check(process)
             time.sleep(0.05)

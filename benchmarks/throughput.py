@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -223,14 +223,14 @@ class Bench:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the process ended with {process.returncode}")
                 committed = admin.committed(settings.predict.group, settings.topics.input).values()
-                clock.note(sum(position.offset for position in committed if position))
+                clock.note(sum(position.offset for position in committed))
                 time.sleep(0.05)
         finally:
             process.terminate()
             process.wait(30)
         return clock.run(*self.results(settings))
 
-    def document(self, runs: Mapping[str, list[Run]]) -> dict[str, object]:
+    def document(self, runs: Mapping[str, list[Run]]) -> dict[str, Any]:
         """Return the medians, and ratios to the base's run of the same repeat."""
         rows = []
         for name, measured in runs.items():

@@ -60,6 +60,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "CPU time": lambda row: _number(row, "cpu_s", "{:.2f} s"),
     "limit": lambda row: _number(row, "limit", "{:,.2f}"),
     "base": lambda row: f"`{row['base']}`" if "base" in row else "",
+    "value of the base": lambda row: _number(row, "base_value"),
     "ratio": lambda row: _number(row, "ratio"),
     "difference": lambda row: _number(row, "difference", "{:.0e}"),
     "waited for a core": lambda row: _number(row, "waiting_share", "{:.1f} x CPU time"),

@@ -36,7 +36,7 @@ KINDS = ("scores", "anomalies", "dead_letters")
 RATE = 100.0
 WAIT_S = 120.0
 TAKEN = "partition taken over"
-UNKNOWN_THEN = ("LAPWING_ENGINE", "LAPWING_PREDICT__THREADS")
+UNKNOWN_THEN = ("LAPWING_ENGINE", "LAPWING_PREDICT__THREADS", "LAPWING_TRACES_DIR")
 """Settings that a release may not have, and that have no effect on results."""
 
 Found = dict[str, dict[Coordinates, list[Result]]]

@@ -7,6 +7,7 @@ Invariant: a host's rows depend only on the scene's seed, the host's number and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -126,7 +127,8 @@ def decoupled(
                 if k != broken and lift:
                     columns[k][rows] += SCALES[k] * lift
             host.expect(start, end, f"m{broken}")
-        host.add(**{f"m{k}": column for k, column in enumerate(columns)})
+        named: dict[str, Any] = {f"m{k}": column for k, column in enumerate(columns)}
+        host.add(**named)
     return scene
 
 
@@ -152,7 +154,7 @@ def twenty_metrics(
     """A host with twenty metrics of which one breaks: it must be found and named."""
     scene = Scene(seed, days, step_s)
     for host in scene.each_host(hosts):
-        columns = {
+        columns: dict[str, Any] = {
             f"m{k:02d}": host.wave(
                 100 * (k + 1), 30 * (k + 1), 6 * (k + 1), noise, peak=(8 + k) % 24
             )

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         "auto",
         description=(
             "Kafka client: native reads and sends records in compiled code, Linux only; python is "
-            "confluent-kafka's own; auto = python"
+            "confluent-kafka's own; auto = native where it can be used"
         ),
     )
     models_dir: Path = Field(

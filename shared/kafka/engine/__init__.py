@@ -15,7 +15,7 @@ from shared.kafka.engine.librdkafka import LOG
 from shared.kafka.engine.port import Engine
 from shared.settings import Settings
 
-AUTO = "python"
+AUTO = "native"
 """The engine that ``engine = auto`` means where it can be used; elsewhere it means python."""
 
 

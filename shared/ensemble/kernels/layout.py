@@ -313,6 +313,7 @@ class EnsembleParams(NamedTuple):
     floor_cross: float = 2.0
     floor_trained: float = 2.0  # -log10 of the share of training rows
     return_trained: float = 45.0
+    among_others: float = 1.25  # by which a trained model's level is higher in the ensemble
     joint_jump: float = 2.4
     joint_value: float = 3.0
     joint_quarter: float = 2.4

@@ -5,10 +5,18 @@ Each property holds for all noise families.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from shared.ensemble.kernels.layout import ALL_VIEWS, LEVEL, TRAINED, VIEW_NAMES
+from shared.ensemble.kernels.layout import (
+    ALL_VIEWS,
+    LEVEL,
+    TRAINED,
+    VIEW_NAMES,
+    EnsembleParams,
+)
 from shared.ensemble.kernels.outputs import CLOSED, OPEN, WORSE
 from tests.support.episodes import count, host, is_found, judge, needs_speed, series
 from tests.support.noise import DAY_MS, FAMILIES, between, clock, daily, days_of, noise
@@ -252,6 +260,20 @@ def test_a_trained_model_alone_goes_the_same_way():
     assert set(judged.alarms["view"].tolist()) == {TRAINED}
     assert is_found(judged.alarm_days, 28.4, 1)
     assert len(judged.alarms) <= 4
+
+
+def test_a_trained_model_has_a_higher_level_among_other_views():
+    time_ms, values = series(32)
+    rarity = -np.log10(1 - np.random.default_rng(2).random(len(time_ms)))
+    alone, among = (
+        judge(time_ms, values, trained=rarity, **only).state.entities[0]
+        for only in ({"views": 1 << TRAINED}, {})
+    )
+    assert alone["trained_ratio"] > 0.0
+    assert alone["trained_level"] == among["trained_level"]
+    assert math.isclose(
+        alone["trained_ratio"], EnsembleParams().among_others * among["trained_ratio"]
+    )
 
 
 def test_a_score_reaches_the_threshold_where_an_episode_opens():

@@ -329,6 +329,9 @@ def follow_trained(e: Record, rarity: float, row: Row, params: EnsembleParams, u
     """Compare a trained model's rarity of a row with its level; return whether it is known.
 
     rarity : -log10 of the share of training rows that reach the row's score; NaN = not known
+
+    In the ensemble the level is higher: what the other views do not see has to be rarer, as each
+    further view has false alarms of its own.
     """
     e["trained_ratio"] = 0.0
     if math.isnan(rarity) or not (use >> TRAINED) & 1:
@@ -344,7 +347,8 @@ def follow_trained(e: Record, rarity: float, row: Row, params: EnsembleParams, u
         e["trained_daily_maximum"] = max(
             e["trained_daily_maximum"], bound(size, limit, e["trained_days"])
         )
-    e["trained_ratio"] = size / limit
+    is_alone = use == 1 << TRAINED
+    e["trained_ratio"] = size / (limit if is_alone else limit * params.among_others)
     return True
 
 

@@ -39,12 +39,13 @@ def drained(run: Run, tally: Tally) -> None:
     """A predictor that is shut down leaves nothing open, and its slot is free at once."""
     slot = run.begin("a")
     time.sleep(tally.dice.uniform(0.0, 1.0))
-    mark = run.mark()
+    began_s = time.monotonic()
     code = slot.stop()
     tally.require(code == 0, f"{run.name}: ended with {code} after SIGTERM\n{run.logs()}")
     run.wait(lambda: slot.process is None, 5, "the end of the process")
+    mark = run.mark()  # what is sent from here on only the next process has
     slot.start()
-    run.recovered(mark)
+    run.recovered(mark, since_s=began_s)
 
 
 FAULTS: dict[str, Callable[[Run, Tally], None]] = {

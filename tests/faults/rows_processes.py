@@ -157,14 +157,15 @@ def drain(testbed: Testbed, tally: Tally) -> None:
         slot = run.begin("a")
         for _ in range(int(tally.pick(2, 3, 10))):
             time.sleep(tally.dice.uniform(0.1, 1.0))
-            mark = run.mark()
+            began_s = time.monotonic()
             tally.require(
                 (code := slot.stop()) == 0,
                 f"{run.name}: ended with {code} after SIGTERM\n{run.logs()}",
             )
             run.wait(lambda: slot.process is None, 5, "the end of the process")
+            mark = run.mark()  # what is sent from here on only the next process has
             slot.start()
-            run.recovered(mark)
+            run.recovered(mark, since_s=began_s)
         tally.close(run, may_exit=False)
 
 

@@ -137,11 +137,11 @@ def test_a_call_that_hangs_is_reported_and_counted_while_it_hangs(tmp_path):
     world.step(loop)
     assert [why for why, _ in seen[:3]] == [""] * 3
     assert seen[4][0].startswith("no answer for 5 s: the loop waits for the broker or the registry")
-    assert [seconds for _, seconds in seen] == [0, 0, 0, 4, 5, 6, 7, 8]
+    assert [seconds for _, seconds in seen] == pytest.approx([0, 0, 0, 4, 5, 6, 7, 8])
     assert probe(loop).startswith("outage for 8 s: asking for the metadata at memory:1")
     before = world.counters.value(OUTAGE_SECONDS)
     world.tick(1.0)
-    assert world.counters.value(OUTAGE_SECONDS) == before + 1
+    assert world.counters.value(OUTAGE_SECONDS) == pytest.approx(before + 1)
 
 
 def test_before_the_first_step_the_start_counts_the_seconds(tmp_path):

@@ -141,7 +141,9 @@ def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
         if path.suffix.lower() == ".csv"
     }
     if not found:
-        raise DataError(f"{source}: no .csv file in it")
+        is_json = next(source.rglob("*.json"), None) is not None
+        hint = ", but .json: docs/files.md has a script that makes CSV of CloudWatch's"
+        raise DataError(f"{source}: no .csv file in it{hint if is_json else ''}")
     return dict(sorted(found.items()))
 
 

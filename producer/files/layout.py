@@ -166,7 +166,9 @@ def _no_time(
         (at for at, cells in rows if len(cells) > 1 and _find_time(cells, rules, choice)), None
     )
     times = _looks_like_times(row, rows[0][1]) if rows else ""
-    if later:
+    if row and row[0][:1] in ("{", "["):
+        hint = "; it looks like JSON: docs/files.md has a script that makes CSV of CloudWatch's"
+    elif later:
         hint = f"; line {later} looks like the header, so remove the lines above it"
     elif any(parse_time(cell) is not None for cell in row):
         hint = "; there seems to be no header, so put one such as timestamp,value above"

@@ -179,7 +179,7 @@ def _plan(
         if not metric:
             raise DataError(
                 f"{where}: column {column + 1} has no name that could be a metric:"
-                f" {names[column]!r}"
+                f" {names[column]!r}; write one into the header, with a letter or a digit"
             )
     for metric in metrics:
         if metrics.count(metric) > 1:

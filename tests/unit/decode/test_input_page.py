@@ -81,6 +81,7 @@ JSON_ROWS: list[tuple[str, str, dict[str, str]]] = [
         "connect_json_schemas.json",
         PAYLOAD | {"exclude": "schema"},
     ),
+    ("Flink SQL, `json`", "flink_sql.json", MEASURED | {"time_unit": "iso"}),
     (
         "confluent-kafka's `JSONSerializer`",
         "confluent_json_schema.bin",

@@ -128,7 +128,7 @@ KNOWN_ELSEWHERE = {
         "latency_p99", "load_five", "load_one", "load_shortterm", "node_load1",
         "system_cpu_utilization", "time_unix_nano", "uptime_format", "use_batch_format",
         "write_kafka", "otlp_proto", "metric_name", "plugin_instance", "type_instance",
-        "account_id", "metric_stream_name",
+        "account_id", "metric_stream_name", "host_metrics",
     },
     "CONTRIBUTING.md": {"confluent_kafka", "_total", "time_ms", "timeout_s"},
     "data/README.md": {

@@ -9,9 +9,6 @@ from shared.kafka.admin import (
     ConfigDifference,
     TopicIdentity,
     TopicReport,
-    TopicSpec,
-    topic_specs,
-    wrong_count,
 )
 from shared.kafka.client import client_config, translate
 from shared.kafka.engine import engine_name
@@ -21,6 +18,7 @@ from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader, topic_bounds
 from shared.kafka.sink import AtLeastOnceSink, TransactionalSink
 from shared.kafka.source import GroupSource
+from shared.kafka.topic_specs import TopicSpec, topic_specs, wrong_count
 
 __all__ = [
     "Admin",

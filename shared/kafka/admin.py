@@ -25,8 +25,8 @@ from shared.kafka.client import (
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import AdminClient, ClientError, Cluster, Consumer, Engine, NewTopic
-from shared.kafka.topic_specs import TopicSpec, topic_specs, wrong_count
 from shared.settings import Settings
+from shared.settings.topic_specs import TopicSpec, topic_specs, wrong_count
 
 _EMBEDDED = "mockCluster"
 """Start of the cluster id of librdkafka's mock cluster, which never gets a controller."""

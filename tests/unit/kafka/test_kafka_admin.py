@@ -8,8 +8,8 @@ from shared.kafka import admin as admin_module
 from shared.kafka.admin import Admin, ConfigDifference, TopicIdentity
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Cluster, Group, Topic
-from shared.kafka.topic_specs import TopicSpec
 from shared.settings import Settings
+from shared.settings.topic_specs import TopicSpec
 
 LATE = ClientError(Code.LOCAL_TIMED_OUT, "Timed out waiting for controller")
 

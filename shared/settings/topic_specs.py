@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shared.errors import TopicMismatch
-from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
 from shared.kernels.units import HOUR_MS
-from shared.settings import Settings
+from shared.settings.loading import Settings
 from shared.settings.names import variable_of
+
+HEADER_ROOM_BYTES = 65_536
+"""Bytes reserved for the headers that a dead letter adds to a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +99,18 @@ def wrong_count(spec: TopicSpec, found: int) -> TopicMismatch:
 
 def _hours(hours: float) -> str:
     return str(round(hours * HOUR_MS))
+
+
+def input_limit_bytes(settings: Settings) -> int:
+    """Return max.message.bytes of the input topic: Kafka's default, or more if settings need it."""
+    return max(1_048_588, settings.input.max_record_bytes + HEADER_ROOM_BYTES)
+
+
+def source_limit_bytes(settings: Settings) -> int:
+    """Return the size from which records of route.source are truncated in dead letters."""
+    return settings.route.max_record_bytes + HEADER_ROOM_BYTES if settings.route.source else 0
+
+
+def dead_letter_limit_bytes(settings: Settings) -> int:
+    """Return max.message.bytes of the dead-letter topics: the largest record's, and the headers."""
+    return max(input_limit_bytes(settings), source_limit_bytes(settings)) + HEADER_ROOM_BYTES

@@ -9,18 +9,21 @@ from shared.kafka.admin import (
     ConfigDifference,
     TopicIdentity,
     TopicReport,
-    TopicSpec,
-    topic_specs,
-    wrong_count,
 )
 from shared.kafka.client import client_config, translate
 from shared.kafka.engine import engine_name
 from shared.kafka.member import group_protocol, unused_session_timeout
-from shared.kafka.outbox import input_limit_bytes, source_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader, topic_bounds
 from shared.kafka.sink import AtLeastOnceSink, TransactionalSink
 from shared.kafka.source import GroupSource
+from shared.settings.topic_specs import (
+    TopicSpec,
+    input_limit_bytes,
+    source_limit_bytes,
+    topic_specs,
+    wrong_count,
+)
 
 __all__ = [
     "Admin",

@@ -25,10 +25,8 @@ from shared.kafka.client import (
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import AdminClient, ClientError, Cluster, Consumer, Engine, NewTopic
-from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
-from shared.kernels.units import HOUR_MS
 from shared.settings import Settings
-from shared.settings.names import variable_of
+from shared.settings.topic_specs import TopicSpec, topic_specs, wrong_count
 
 _EMBEDDED = "mockCluster"
 """Start of the cluster id of librdkafka's mock cluster, which never gets a controller."""
@@ -40,21 +38,11 @@ _COORDINATOR_NOT_READY = (
 )
 RETRY_S = 0.2
 
-
-@dataclass(frozen=True, slots=True)
-class TopicSpec:
-    """A topic as it should be.
-
-    setting : the setting that names it
-    exact   : the partition count is required; False = it is only used to create the topic
-    """
-
-    name: str
-    partitions: int
-    replication: int
-    config: Mapping[str, str] = field(default_factory=dict)
-    setting: str = "topics.input"
-    exact: bool = True
+FIRST_WAIT_S = 2.0
+"""A client that waits so long for positions may lack the right to see the group: it waits for the
+group's coordinator, without saying that it is refused (see
+findings/librdkafka-committed-hides-refusal.sh).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,74 +85,6 @@ class TopicIdentity:
 
     partitions: int
     topic_id: str
-
-
-def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """Return the topics of one dataset, the input first.
-
-    With ``route.source``, also the dead letters of `lapwing route`; the source is its writer's.
-
-    Anomalies and dead letters are retained as long as the input, which explains them. Activations
-    are retained without limit: compaction would delete those that an older snapshot needs.
-    Incidents are compacted: the newest record of each is the state that their service continues
-    from. So is feedback. A dead letter may exceed the largest input record by its additional
-    headers.
-    """
-    topics = settings.topics
-    as_input = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
-    forever = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-    # Who tells people about incidents needs each change, not only the newest.
-    incidents = {"cleanup.policy": "compact", "min.compaction.lag.ms": _hours(7 * 24)}
-    as_scores = {"cleanup.policy": "delete", "retention.ms": _hours(topics.scores_retention_hours)}
-    input_limit = {"max.message.bytes": str(input_limit_bytes(settings))}
-    dead_letter_limit = {"max.message.bytes": str(dead_letter_limit_bytes(settings))}
-    many = (topics.partitions, topics.replication)
-    one = (1, topics.replication)
-    route = settings.route
-    dead_letters = as_input | dead_letter_limit
-    letters_of_route = TopicSpec(
-        route.dead_letters, *many, dead_letters, "route.dead_letters", exact=False
-    )
-    return [
-        TopicSpec(topics.input, *many, as_input | input_limit),
-        TopicSpec(topics.scores, *many, as_scores, "topics.scores", exact=False),
-        TopicSpec(topics.anomalies, *one, as_input, "topics.anomalies"),
-        TopicSpec(topics.activations, *one, forever, "topics.activations"),
-        TopicSpec(topics.incidents, *one, incidents, "topics.incidents"),
-        TopicSpec(topics.feedback, *one, {"cleanup.policy": "compact"}, "topics.feedback"),
-        TopicSpec(topics.unsent, *one, as_input, "topics.unsent"),
-        TopicSpec(
-            topics.dead_letters,
-            *many,
-            dead_letters,
-            "topics.dead_letters",
-            exact=False,
-        ),
-        *([letters_of_route] if route.source else []),
-    ]
-
-
-def wrong_count(spec: TopicSpec, found: int) -> TopicMismatch:
-    """Return the error for a topic with a wrong partition count; it says what to set.
-
-    found : its partition count
-    """
-    if spec.setting == "topics.input":
-        message = (
-            f"{spec.name} has {found} partitions, topics.partitions says {spec.partitions}: set"
-            f" topics.partitions ({variable_of('topics.partitions')}) to {found}"
-        )
-    else:
-        message = (
-            f"{spec.name} has {found} partitions and must have {spec.partitions}: name another"
-            f" topic in {spec.setting} ({variable_of(spec.setting)}), or delete it if nothing needs"
-            " it"
-        )
-    return TopicMismatch(message.replace(" has 1 partitions", " has 1 partition"))
-
-
-def _hours(hours: float) -> str:
-    return str(round(hours * HOUR_MS))
 
 
 class Admin:
@@ -299,17 +219,30 @@ class Admin:
         self, consumer: Consumer, group: str, topic: str, partitions: Sequence[int]
     ) -> Mapping[int, Position | None]:
         """Read positions; wait for a broker that creates its offsets topic at the first request."""
-        deadline = time.monotonic() + self.timeout_s
+        deadline, wait_s = time.monotonic() + self.timeout_s, FIRST_WAIT_S
         while True:
             try:
-                return consumer.committed(topic, partitions, _remaining_s(deadline))
+                return consumer.committed(topic, partitions, min(wait_s, _remaining_s(deadline)))
             except ClientError as error:
                 may_retry = error.code in _COORDINATOR_NOT_READY
+                if error.code == Code.LOCAL_TIMED_OUT and wait_s == FIRST_WAIT_S:
+                    self._require_right(group, min(wait_s, _remaining_s(deadline)))
+                    may_retry, wait_s = True, self.timeout_s
                 if not may_retry or time.monotonic() + RETRY_S >= deadline:
                     partition = topic_partition_of(error, topic)
                     action = f"reading the positions of group {group} in {partition}"
                     raise translate(error, f"{action} at {self.address}") from error
             time.sleep(RETRY_S)
+
+    def _require_right(self, group: str, timeout_s: float) -> None:
+        """Raise NotAuthorized where a group may not be seen; other errors do not count here."""
+        try:
+            with self._answer(f"describing group {group}") as client:
+                client.group(group, timeout_s)
+        except NotAuthorized:
+            raise
+        except LapwingError:
+            return
 
     def members(self, group: str) -> int:
         """Return how many members a group has; 0 for an unknown group.

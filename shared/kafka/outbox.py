@@ -13,28 +13,11 @@ from shared.kafka.client import LOG, client_config, log_client_error
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.port import ClientError, Engine
 from shared.settings import Settings
-
-HEADER_ROOM_BYTES = 65_536
-"""Bytes reserved for the headers that a dead letter adds to a record."""
+from shared.settings.topic_specs import dead_letter_limit_bytes
 
 REQUIRED = {"enable.idempotence": "true", "acks": "all", "partitioner": "murmur2_random"}
 
 _WAIT_S = 0.05
-
-
-def input_limit_bytes(settings: Settings) -> int:
-    """Return max.message.bytes of the input topic: Kafka's default, or more if settings need it."""
-    return max(1_048_588, settings.input.max_record_bytes + HEADER_ROOM_BYTES)
-
-
-def source_limit_bytes(settings: Settings) -> int:
-    """Return the size from which records of route.source are truncated in dead letters."""
-    return settings.route.max_record_bytes + HEADER_ROOM_BYTES if settings.route.source else 0
-
-
-def dead_letter_limit_bytes(settings: Settings) -> int:
-    """Return max.message.bytes of the dead-letter topics: the largest record's, and the headers."""
-    return max(input_limit_bytes(settings), source_limit_bytes(settings)) + HEADER_ROOM_BYTES
 
 
 class Outbox:

@@ -101,7 +101,7 @@ class TransactionalSink:
         try:
             row = self._outbox.put(records, 0, self.timeout_s)
         except ClientError as error:
-            raise self._failure(error, "sending to " + records.topic) from error
+            raise self._failure(self._cause(error), "sending to " + records.topic) from error
         if row < len(records):
             raise TransactionAborted(
                 f"{self._name}: the queue has been full for {self.timeout_s:g} s, the broker"
@@ -194,6 +194,20 @@ class TransactionalSink:
             self._outbox.flush(self._retry_backoff_s)
         except ClientError as error:
             raise self._failure(error, "sending results") from error
+
+    def _cause(self, error: ClientError) -> ClientError:
+        """Return why a transaction takes no more records.
+
+        The client refuses them without the reason. It states it where another transaction is begun,
+        which has no effect then.
+        """
+        if error.code != Code.LOCAL_STATE:
+            return error
+        try:
+            self._outbox.producer.begin_transaction()
+        except ClientError as cause:
+            return error if cause.code == Code.LOCAL_STATE else cause
+        return error
 
     def _check_usable(self) -> None:
         if self._unusable is not None:

@@ -175,7 +175,8 @@ class _Story:
         self.tell("all notices are settled")
         if (pager := self.alertmanager) is not None:
             wanted = open_after(self.records)
-            limit_s = min(3 * self.hold_hours * 900, self.testbed.patience_s)
+            # What a killed service had still sent may arrive last; then Alertmanager ends the alert.
+            limit_s = min(1.25 * self.hold_hours * 3600, self.testbed.patience_s)
             with contextlib.suppress(RowFailed):
                 self._await(
                     lambda: pager.firing().keys() == wanted.keys(), "Alertmanager's end", limit_s

@@ -215,8 +215,8 @@ def numbers():
     from lapwing.embedded import broker
     from shared.ensemble.kernels import layout
     from shared.kafka import ends
-    from shared.kafka.outbox import input_limit_bytes
     from shared.models import artifact_format, model
+    from shared.settings.topic_specs import input_limit_bytes
     from tests.faults import content
 
     s = Settings()

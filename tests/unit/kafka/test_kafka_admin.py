@@ -3,12 +3,13 @@
 import pytest
 
 from shared.batch import Position
-from shared.errors import ConfigError, LapwingError, TopicMismatch, TransportError
+from shared.errors import ConfigError, LapwingError, NotAuthorized, TopicMismatch, TransportError
 from shared.kafka import admin as admin_module
-from shared.kafka.admin import Admin, ConfigDifference, TopicIdentity, TopicSpec
+from shared.kafka.admin import Admin, ConfigDifference, TopicIdentity
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.port import ClientError, Cluster, Topic
+from shared.kafka.engine.port import ClientError, Cluster, Group, Topic
 from shared.settings import Settings
+from shared.settings.topic_specs import TopicSpec
 
 LATE = ClientError(Code.LOCAL_TIMED_OUT, "Timed out waiting for controller")
 
@@ -19,6 +20,7 @@ class Client:
     def __init__(self, identity=None, topics=(), made=(), settings=()) -> None:
         self.identity, self.topics = identity, dict(topics)
         self.made, self.settings = dict(made), dict(settings)
+        self.is_refused = False
 
     def cluster(self, topic, timeout_s):
         return Cluster("real", self.topics)
@@ -27,6 +29,11 @@ class Client:
         if isinstance(self.identity, Exception):
             raise self.identity
         return self.identity
+
+    def group(self, group, timeout_s):
+        if self.is_refused:
+            raise ClientError(Code.GROUP_AUTHORIZATION_FAILED, "not allowed")
+        return Group(0, True, {})
 
     def create_topics(self, topics, timeout_s):
         for one in topics:
@@ -123,6 +130,25 @@ def test_a_broker_that_has_no_coordinator_yet_is_asked_again(monkeypatch):
     consumer = Positions(2)
     assert asking(monkeypatch, consumer, 5).committed("g", "t") == {1: Position(7, "m")}
     assert (consumer.asked, consumer.closed) == (3, True)
+
+
+def test_a_wait_for_positions_that_ends_is_continued(monkeypatch):
+    consumer = Positions(1, Code.LOCAL_TIMED_OUT)
+    assert asking(monkeypatch, consumer, 5).committed("g", "t") == {1: Position(7, "m")}
+    assert consumer.asked == 2
+    silent = Positions(10**6, Code.LOCAL_TIMED_OUT)
+    with pytest.raises(TransportError, match="LOCAL_TIMED_OUT of test"):
+        asking(monkeypatch, silent, 5).committed("g", "t")
+    assert silent.asked == 2
+
+
+def test_a_group_that_may_not_be_seen_is_named(monkeypatch):
+    consumer = Positions(10**6, Code.LOCAL_TIMED_OUT)
+    admin = asking(monkeypatch, consumer, 5)
+    admin._client.is_refused = True
+    with pytest.raises(NotAuthorized, match=r"describing group g at .*: not allowed"):
+        admin.committed("g", "t")
+    assert (consumer.asked, consumer.closed) == (1, True)
 
 
 def test_but_not_for_ever_nor_for_another_refusal(monkeypatch):

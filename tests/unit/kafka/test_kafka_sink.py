@@ -7,7 +7,8 @@ import weakref
 
 import pytest
 
-from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt
+from shared.batch import Blob, Outgoing
+from shared.errors import NotAuthorized, ProducerFenced, TransactionAborted, TransactionInDoubt
 from shared.kafka import sink as sinks
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Flags
@@ -98,6 +99,29 @@ def test_records_that_cannot_be_sent_abort_the_transaction_before_its_positions(
     with pytest.raises(TransactionAborted, match="sending results"):
         sink.commit({0: "position"})
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (ClientError(Code.TOPIC_AUTHORIZATION_FAILED, "may not", Flags.ABORT), NotAuthorized),
+        (ClientError(Code.LOCAL_FENCED, "a newer one", Flags.FATAL), ProducerFenced),
+        (ClientError(Code.LOCAL_STATE, "in a transaction"), TransactionInDoubt),
+    ],
+)
+def test_a_transaction_that_takes_no_records_says_why(sink, cause, expected):
+    """The client refuses records of a failed transaction without the reason."""
+
+    def refuse(error):
+        raise error
+
+    sink._begin_if_needed()
+    refused = ClientError(Code.LOCAL_STATE, "Erroneous state")
+    sink._outbox.producer.does["begin_transaction"] = lambda: refuse(cause)
+    sink._outbox.put = lambda *_: refuse(refused)
+    said = refused if expected is TransactionInDoubt else cause
+    with pytest.raises(expected, match=f"sending to t: {said.text}"):
+        sink.send(Outgoing("t", Blob.join([b"k"]), Blob.join([b"v"])))
 
 
 @pytest.mark.parametrize("call", ["send_positions", "commit_transaction"])

@@ -175,7 +175,7 @@ class _Story:
         self.tell("all notices are settled")
         if (pager := self.alertmanager) is not None:
             wanted = open_after(self.records)
-            # What a killed service had still sent may arrive last; then Alertmanager ends the alert.
+            # What a killed service has still sent may arrive last; its alert ends after a while.
             limit_s = min(1.25 * self.hold_hours * 3600, self.testbed.patience_s)
             with contextlib.suppress(RowFailed):
                 self._await(

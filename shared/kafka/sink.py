@@ -204,7 +204,7 @@ class TransactionalSink:
         if error.code != Code.LOCAL_STATE:
             return error
         try:
-            self._outbox.producer.begin_transaction()
+            self._call_in_thread(self._outbox.producer.begin_transaction, "beginning another")
         except ClientError as cause:
             return error if cause.code == Code.LOCAL_STATE else cause
         return error

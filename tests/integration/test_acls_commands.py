@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from confluent_kafka.admin import (
 
 from lapwing.acls import print_acls, rights_of
 from shared.settings import Settings
-from tests.support.services import broker, maven
-from tests.support.services.fixtures import kind
+from tests.support.services import broker
+from tests.support.services.fixtures import need_maven
 from tests.support.services.secured import Security, bindings
 
 PRINCIPAL = "User:lapwing-{service}"
@@ -34,12 +33,7 @@ SHOWN = ("setup", "predictor", "dashboard", "incidents")
 
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[Security]:
-    kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS")  # skips where there is none
-    if lacking := maven.lacking():
-        why = f"THE PRINTED RIGHTS ARE NOT TESTED: a secured broker needs Maven's jars: {lacking}"
-        if os.environ.get("REQUIRE_KAFKA") == "1":
-            pytest.fail(why, pytrace=False)
-        pytest.skip(why)
+    need_maven("secured broker")
     security = Security(tmp_path, ("somebody",))
     try:
         security.start()

@@ -13,7 +13,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -161,7 +161,18 @@ def kind(what: str, image: str, variable: str) -> str:
         f"no {what} for tests (containers: {reasons['container']}; Maven: {reasons['maven']});"
         f" {variable} can name one"
     )
+    return leave_out(why)
+
+
+def need_maven(what: str) -> None:
+    """Skip, or fail, where a service that comes from Maven's jars only is not to be had."""
+    if lacking := maven.lacking():
+        leave_out(f"no {what} for tests, which comes from Maven's jars only: {lacking}")
+
+
+def leave_out(why: str) -> NoReturn:
+    """Skip loudly; fail with REQUIRE_KAFKA=1."""
     if os.environ.get("REQUIRE_KAFKA") == "1":
         pytest.fail(f"REQUIRE_KAFKA=1, but there is {why}", pytrace=False)
-    warnings.warn(f"INTEGRATION TESTS SKIPPED: {why}", stacklevel=2)
+    warnings.warn(f"INTEGRATION TESTS SKIPPED: {why}", stacklevel=3)
     pytest.skip(why)

@@ -24,7 +24,15 @@ from shared.kafka.client import (
 )
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.port import AdminClient, ClientError, Cluster, Consumer, Engine, NewTopic
+from shared.kafka.engine.port import (
+    AdminClient,
+    ClientError,
+    Cluster,
+    Consumer,
+    Engine,
+    Group,
+    NewTopic,
+)
 from shared.settings import Settings
 from shared.settings.topic_specs import TopicSpec, topic_specs, wrong_count
 
@@ -234,23 +242,25 @@ class Admin:
                     raise translate(error, f"{action} at {self.address}") from error
             time.sleep(RETRY_S)
 
-    def _require_right(self, group: str, timeout_s: float) -> None:
-        """Raise NotAuthorized where a group may not be seen; other errors do not count here."""
-        try:
-            with self._answer(f"describing group {group}") as client:
-                client.group(group, timeout_s)
-        except NotAuthorized:
-            raise
-        except LapwingError:
-            return
-
     def members(self, group: str) -> int:
         """Return how many members a group has; 0 for an unknown group.
 
         raises : TransportError, also where the broker cannot tell (the embedded one)
         """
+        return self._described(group, self.timeout_s).members
+
+    def _described(self, group: str, timeout_s: float) -> Group:
         with self._answer(f"describing group {group}") as client:
-            return client.group(group, self.timeout_s).members
+            return client.group(group, timeout_s)
+
+    def _require_right(self, group: str, timeout_s: float) -> None:
+        """Raise NotAuthorized where a group may not be seen; other errors do not count here."""
+        try:
+            self._described(group, timeout_s)
+        except NotAuthorized:
+            raise
+        except LapwingError:
+            return
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
         """Return the lag of a group in each partition; without a position that is the whole log."""

@@ -353,13 +353,13 @@ class TrainingService:
                 progress.count(sum(map(len, batches)))
                 checkpoints.write_if_due(history, end)
         if history.is_overfull:
-            half = history.halved()
+            history.halve()
             log.warning(
                 "too many entities to fold at once, reading a part of them",
                 series_limit=MAX_SERIES,
-                entity_share=half.share,
+                entity_share=history.share,
             )
-            return self._read(half, None, end, checkpoints)
+            return self._read(history, None, end, checkpoints)
         log.info(
             "input read",
             records=progress.records,

@@ -82,8 +82,12 @@ class History:
         self.halvings = halvings
         configuration = Configuration.from_settings(settings)
         self._rules = Rules(replace(configuration, detector=Detector.ENSEMBLE))
-        self._share: Any = EntityShare(decoder, settings.train.seed, halvings)
-        self._reservoir = Reservoir(settings.train.seed)
+        self._begin()
+
+    def _begin(self) -> None:
+        seed = self.settings.train.seed
+        self._share: Any = EntityShare(self.decoder, seed, self.halvings)
+        self._reservoir = Reservoir(seed)
         self._kept_per_series = 0
         self._schemas: tuple[str, ...] = ()
         self._salts: list[int] = []
@@ -98,12 +102,19 @@ class History:
     @property
     def is_overfull(self) -> bool:
         """Whether the entities have more metrics than are folded at once, or than are sampled."""
-        series = sum(partition.series for partition in self._partitions.values())
-        return series > MAX_SERIES or self._reservoir.is_overfull
+        return self._has_too_many_series() or self._reservoir.is_overfull
 
-    def halved(self) -> History:
-        """Return an empty history that reads half of these entities."""
-        return History(self.decoder, self.settings, self.labels, self.halvings + 1)
+    def _has_too_many_series(self) -> bool:
+        series = sum(partition.series for partition in self._partitions.values())
+        return series > MAX_SERIES
+
+    def halve(self) -> None:
+        """Forget all that was read, and read half of these entities from now on.
+
+        In place: a second history beside one that is full would take its memory again.
+        """
+        self.halvings += 1
+        self._begin()
 
     def add(self, batch: Batch) -> None:
         """Decode and fold a batch, and sample its rows.
@@ -135,7 +146,7 @@ class History:
 
     def _fold(self, batch: Batch) -> tuple[int, list[Seen]]:
         partition = self._partitions[batch.partition]
-        found = partition.read(batch, self._share, self.labels, MAX_SERIES)
+        found = partition.read(batch, self._share, self.labels, self._has_too_many_series)
         return batch.partition, list(found)
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ Invariant: what is returned depends on the partition's log, the labels and the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -111,14 +111,18 @@ class Partition:
         )
 
     def read(
-        self, batch: Batch, decoder: Decoder, labels: Windows | None, most_series: int
+        self,
+        batch: Batch,
+        decoder: Decoder,
+        labels: Windows | None,
+        is_overfull: Callable[[], bool],
     ) -> Iterator[Seen]:
         """Fold a batch that the decoder has prepared; yield the rows that a model would know.
 
-        most_series : with more of them nothing more is folded: the history is thrown away
+        is_overfull : where it returns True nothing more is folded: what was read is thrown away
         """
         low = 0
-        while low < len(batch) and self.series <= most_series:
+        while low < len(batch) and not is_overfull():
             high = self._end(batch, low)
             before = self.series
             outcome = self.scorer.process(batch.rows(low, high), decoder)

@@ -128,7 +128,7 @@ class Trainer:
         require_packages("--train")
         history = History(feed.decoder, settings)
         while not _read(history, feed):
-            history = history.halved()
+            history.halve()
         self._rows = history.rows()
         self._fitted: dict[Detector, Model] = {}
         self.since: dict[tuple[str, int], int] = {}

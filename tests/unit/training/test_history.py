@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import schemas
+from consumer_training.reading import history as module
 from consumer_training.reading.history import History
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.fingerprints import fingerprint_of
 from shared.encode.avro_columns import encode_metric_events, flat_schema
 from shared.errors import LapwingError
+from shared.operations.workers import Workers
 from shared.settings import InputSettings, Settings
 from tests.support.episodes import needs_speed
 from tests.support.models import START_MS, STEP_MS, series
@@ -163,7 +165,9 @@ def test_a_part_of_the_entities_is_chosen_by_seed() -> None:
     chosen = {}
     for seed in (0, 1):
         settings = Settings.model_validate({"train": {"seed": seed}})
-        history = History(DECODER, settings).halved()
+        history = History(DECODER, settings)
+        history.add(batch(0, 0, parts[0][2]))
+        history.halve()
         for partition, first, records in parts:
             history.add(batch(partition, first, records))
         assert history.share == 0.5
@@ -171,6 +175,18 @@ def test_a_part_of_the_entities_is_chosen_by_seed() -> None:
         assert 0 < len(chosen[seed]) < 16
         assert len(history) == 60 * len(chosen[seed])
     assert chosen[0] != chosen[1]
+
+
+def test_partitions_that_are_folded_together_stop_at_one_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_SERIES", 1_000)
+    names = [f"h{k}" for k in range(600)]
+    records = events(names, [START_MS] * 600, [[1.0, 2.0, 3.0]] * 600)
+    history = History(DECODER, Settings())
+    history.add_all([batch(number, 0, records) for number in range(4)], Workers(1, "fold"))
+    assert history.is_overfull
+    assert len(history) == 500, "two steps of 250 rows and three metrics pass the limit"
 
 
 def test_thousands_of_metrics_are_refused_by_name() -> None:

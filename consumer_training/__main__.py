@@ -93,7 +93,10 @@ def train(
         require_packages("training")
         from consumer_training.outside import Options
         from consumer_training.progress import Watcher
-        from consumer_training.service import run
+        from shared.operations.compiling import compilation_logged
+
+        with compilation_logged(lambda _: None):
+            from consumer_training.service import run
         from shared.operations.counters import Counters
 
         watcher = Watcher(typer.echo) if watch else None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lapwing.commands.options import Json
+from lapwing.commands.options import Json, compiling_told
 from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat
 from shared.operations.entry import Overrides
 
@@ -143,8 +143,9 @@ def backtest(
 
     Files or a range of the topic run through the predictor's code. Nothing is written to Kafka.
     """
-    from lapwing.backtest.command import BacktestOptions
-    from lapwing.backtest.command import backtest as run_backtest
+    with compiling_told():
+        from lapwing.backtest.command import BacktestOptions
+        from lapwing.backtest.command import backtest as run_backtest
     from lapwing.backtest.feeds import InputOptions
     from producer.files.columns import ColumnChoice
 
@@ -175,4 +176,5 @@ def backtest(
         as_json=as_json,
         rows=rows,
     )
-    run_backtest(Overrides.of(context).load, options)
+    with compiling_told():
+        run_backtest(Overrides.of(context).load, options)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lapwing.commands.options import compiling_told
 from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat, parse_speed
 from shared.operations.entry import Overrides
 
@@ -85,7 +86,8 @@ def demo(
 
     The services run as separate processes with an embedded broker and registry in memory.
     """
-    from lapwing.demo.command import run
+    with compiling_told():
+        from lapwing.demo.command import run
     from lapwing.demo.plan import DemoOptions
     from producer.files.columns import ColumnChoice
     from producer.sources import SourceOptions

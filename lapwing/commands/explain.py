@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lapwing.commands.options import Json
+from lapwing.commands.options import Json, compiling_told
 from shared.operations.entry import Overrides
 
 
@@ -37,6 +37,8 @@ def explain(
     record. Needs state_dir and models_dir of the predictors; without snapshots it reads from the
     first record. Exit code 1 if the verdict differs.
     """
-    from lapwing.explain.explain_command import explain as run
+    with compiling_told():
+        from lapwing.explain.explain_command import explain as run
 
-    raise typer.Exit(run(Overrides.of(context).load(), target, as_json=as_json, picture=picture))
+        found = run(Overrides.of(context).load(), target, as_json=as_json, picture=picture)
+    raise typer.Exit(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
@@ -14,3 +15,10 @@ def example(*lines: str) -> str:
     if len(lines) == 1:
         return f"Example: {lines[0]}"
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def compiling_told() -> AbstractContextManager[None]:
+    """Tell on standard error where kernels that the block loads must be compiled first."""
+    from shared.operations.compiling import kernels_compiled
+
+    return kernels_compiled(lambda line: typer.echo(line, err=True))

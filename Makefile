@@ -180,14 +180,23 @@ lock: $(DEV) ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
+SBOM = dist/lapwing-$(VERSION).cdx.json
+
+.PHONY: sbom
+sbom: install ## SBOM of requirements/full.txt with licences, hashes and dependencies: SBOM=FILE
+	@mkdir -p $(dir $(SBOM)); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(BIN)/uv venv --quiet --no-project --python $(BIN)/python "$$folder/env" \
+	&& $(BIN)/uv pip install --quiet --python "$$folder/env/bin/python" --no-deps --require-hashes \
+	  --only-binary :all: --requirement requirements/full.txt \
+	&& $(BIN)/uv run --quiet --no-project --python $(BIN)/python --isolated --with-requirements requirements/release.txt \
+	  python deploy/sbom.py "$$folder/env/bin/python" $(SBOM)
+
 .PHONY: release
 release: install ## wheel, sdist, image (with a Docker engine), THIRD_PARTY.md and SBOM into dist/
 	@rm -rf dist && mkdir -p dist
 	@$(BIN)/python deploy/third_party.py dist/THIRD_PARTY.md
 	@$(BIN)/hatchling build -t wheel -t sdist -d dist
-	@$(BIN)/uv run --quiet --no-project --python $(BIN)/python --isolated --with-requirements requirements/release.txt \
-	  cyclonedx-py requirements requirements/full.txt --pyproject pyproject.toml --mc-type application \
-	  --output-reproducible --of JSON -o dist/lapwing-$(VERSION).cdx.json
+	@$(MAKE) --no-print-directory sbom
 	@if docker info >/dev/null 2>&1; then \
 	  docker build --quiet --tag lapwing:$(VERSION) --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) . \
 	  && docker save lapwing:$(VERSION) | gzip -n > dist/lapwing-$(VERSION)-image.tar.gz; \

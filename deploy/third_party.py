@@ -55,7 +55,7 @@ def package_of(requirement: Requirement) -> Package:
     if found.version not in requirement.specifier:
         sys.exit(f"{requirement.name} {found.version} is installed, {LOCK.name} has {requirement}")
     about = found.metadata
-    licence = _licence(about)
+    licence = licence_of(about)
     if not licence:
         sys.exit(f"{requirement.name}: its metadata name no licence")
     texts = {}
@@ -67,7 +67,8 @@ def package_of(requirement: Requirement) -> Package:
     return Package(str(about["Name"]), found.version, licence, _home(about), texts)
 
 
-def _licence(about: importlib.metadata.PackageMetadata) -> str:
+def licence_of(about: importlib.metadata.PackageMetadata) -> str:
+    """Return the licence that a package's metadata state, or an empty text."""
     fields = about.json
     expression = str(fields.get("license_expression", ""))
     if expression:

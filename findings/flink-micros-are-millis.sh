@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Flink declares a field as timestamp-micros and writes milliseconds into it.
 #
-# Software: Apache Flink 2.3.0 (flink-avro; formats `avro` and `avro-confluent`), fastavro 1.13.1.
+# Software: Apache Flink 2.3.0 (flink-avro; format `avro`), fastavro 1.13.1.
 #
 # Expected: with 'avro.timestamp_mapping.legacy' = 'false' (needed for TIMESTAMP_LTZ, which the
 #   default mapping refuses) a TIMESTAMP_LTZ(6) column becomes a long with logicalType

@@ -156,7 +156,7 @@ class Reason(IntEnum):
 
 _SENTENCES = {
     Reason.ACCEPTED: "the record was accepted",
-    Reason.EMPTY: "the record has no value",
+    Reason.EMPTY: "the record has no value; null is a tombstone, which deletes its key",
     Reason.TOO_LARGE: "the record is larger than input.max_record_bytes",
     Reason.NOT_AVRO: "the record does not start with the magic byte 0 and a 4-byte schema id",
     Reason.UNKNOWN_SCHEMA: "the registry does not know the record's schema id",

@@ -105,7 +105,8 @@ def _instead(record: AvroType) -> str:
     if set(names) >= _ENVELOPE:
         return (
             "it is a change event of Debezium: unwrap it where it is made, by the transform "
-            "io.debezium.transforms.ExtractNewRecordState"
+            "io.debezium.transforms.ExtractNewRecordState of Kafka Connect, or write rows with "
+            "'value.format'='avro-confluent' in Flink SQL, instead of debezium-avro-confluent"
         )
     if not names:
         return "it has no fields"

@@ -25,7 +25,10 @@ _CONFLUENT_KEY = (
 )
 _APICURIO_KEY = "have the producer's value serializer be Apicurio's as well"
 _JSON = "input.format=json reads JSON, one object per record"
-_WIRE_FORMAT = "have the producer write Avro with a schema registry's serializer"
+_WIRE_FORMAT = (
+    "have the producer write Avro with a schema registry's serializer (in Flink SQL, the format "
+    "avro-confluent instead of avro)"
+)
 
 _BEGINNINGS = (
     (
@@ -103,9 +106,9 @@ EIGHT_BYTES = Misplaced(
 )
 
 
-def misplaced(value: bytes) -> Misplaced | None:
-    """Return what a value without a schema id in front of it or in headers is; None = unknown."""
+def misplaced(value: bytes) -> Misplaced:
+    """Return what a value without a schema id in front of it or in headers is, as far as known."""
     if value[:1] in (b"{", b"["):
         return Misplaced("the value begins like JSON", _JSON)
     kind = next((kind for beginning, kind in _BEGINNINGS if value.startswith(beginning)), None)
-    return None if kind is None else Misplaced(kind, _WIRE_FORMAT)
+    return Misplaced(kind or "neither its headers nor its first bytes name a schema", _WIRE_FORMAT)

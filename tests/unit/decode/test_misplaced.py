@@ -161,11 +161,16 @@ def test_other_formats_are_named(value, output):
 
 
 def test_what_is_not_known_is_not_guessed():
-    assert misplaced(b"junk") is None
+    assert misplaced(b"junk").what == "neither its headers nor its first bytes name a schema"
     assert message(AVRO, (("trace", b"1"),))[0] == "not_avro"
     assert message(b"\x01junk junk") == (
         "not_avro",
-        "the record does not start with the magic byte 0 and a 4-byte schema id",
+        (
+            "the record does not start with the magic byte 0 and a 4-byte schema id: neither"
+            " its headers nor its first bytes name a schema; have the producer write Avro with a"
+            " schema registry's serializer (in Flink SQL, the format avro-confluent instead of"
+            " avro)"
+        ),
     )
     reason, text = message(b"\x00\x00\x00\x00\x09" + AVRO)
     assert (reason, text.rpartition(": ")[2]) == ("unknown_schema", "schema id 9")

@@ -178,11 +178,13 @@ def test_every_record_became_one(kafka):
         " truncated; the newest, of 2014-05-13 "
     )
     assert (
-        "is dlq[1]@299 from metrics.cloudwatch.raw[0]@299: the record does not start with the magic"
-        " byte" in finding.message
+        "is dlq[1]@299 from metrics.cloudwatch.raw[0]@299: not_avro, neither its headers nor its"
+        " first bytes name a schema" in finding.message
     )
-    assert (
-        finding.remedy == "`lapwing dlq show 1 299` shows it; docs/dead-letters.md has the remedies"
+    assert finding.remedy == (
+        "have the producer write Avro with a schema registry's serializer (in Flink SQL, the format"
+        " avro-confluent instead of avro); `lapwing dlq show 1 299` shows it; docs/dead-letters.md"
+        " has the remedies"
     )
 
 

@@ -86,6 +86,22 @@ REAL: list[tuple[str, dict[str, Any], Any]] = [
         ("host",), "event_time", "timestamp-millis", ("cpu",),
         {"local_time": "a time (local-timestamp-micros)"})),
     ("flink_sql_local", {}, (("host",), "ts", "local-timestamp-millis", ("cpu",), {})),
+    ("flink_sql_confluent", {}, (
+        ("host",), "measured", "timestamp-millis", ("cpu", "memory", "requests", "cost"),
+        {"online": "true or false", "since": "a date", "clock": "a time of day",
+         "tags": "a map", "load": NESTED, "parts": "an array"})),
+    ("flink_sql_confluent", {"include": "cpu,load", "entity_fields": "host,tags.zone"}, (
+        ("host", "tags.zone"), "measured", "timestamp-millis", ("cpu", "load.one", "load.five"),
+        {"memory": "input.include does not name it", "requests": "input.include does not name it",
+         "cost": "input.include does not name it", "online": "true or false", "since": "a date",
+         "clock": "a time of day", "parts": "an array"})),
+    ("flink_sql_numbers", {}, "ts may be the event time: set input.time_unit"),
+    ("flink_sql_numbers", {"time_unit": "ms"}, (
+        ("host",), "ts", "long, ms by input.time_unit", ("cpu", "n", "s", "t", "big"),
+        {"bin": "bytes"})),
+    ("flink_upsert", {}, (("host",), "measured", "timestamp-millis", ("cpu",), {})),
+    ("flink_debezium", {},
+        "'value.format'='avro-confluent' in Flink SQL, instead of debezium-avro-confluent"),
     ("flink_sql_bigint", {"entity_fields": "device"},
      "ts may be the event time: set input.time_unit to its unit (s, ms, us, ns)"),
     ("flink_sql_bigint", {"entity_fields": "device,proc", "time_unit": "ms"}, (

@@ -27,6 +27,7 @@ from lapwing.inspect.reading import (
 from shared.batch import Batch, Blob, Headers
 from shared.columns import Columns
 from shared.decode.avro.decoder import AvroDecoder, hint_of, unknown_schema
+from shared.decode.avro.fields import CHANGE_EVENT
 from shared.decode.avro.framing import frame_of
 from shared.decode.avro.nested import nested_fields
 from shared.decode.avro.plan import WriterPlan, record_of
@@ -233,9 +234,8 @@ def _schema_reading(source: str, text: str, settings: InputSettings, *, rows: in
 
 def _with_key_hint(reading: Reading, records: Sequence[Record]) -> Reading:
     """Add a warning if the value lacks the entity and the records have keys."""
-    if "the entity by input.entity_fields" not in reading.unfit or not all(
-        record.key for record in records
-    ):
+    lacks_entity = "the entity by input.entity_fields" in reading.unfit
+    if not lacks_entity or CHANGE_EVENT in reading.unfit or not all(r.key for r in records):
         return reading
     hint = f"the records have keys (the newest: {_key_text(records[0].key)}): {_ENTITY_IN_KEY}"
     return Reading(reading.source, reading.rows, 0, unfit=reading.unfit, warnings=(hint,))

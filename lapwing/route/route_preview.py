@@ -142,9 +142,9 @@ def preview(
     if alike:
         entity, time_ms, metric = alike[0]
         target.write(
-            f"! {len(alike)} times, rows of one record have the same entity, time and metric (the"
-            f" first: {entity}, {iso(time_ms)}, {metric}): name a label that tells them apart in"
-            " route.entity or route.metric\n"
+            f"! rows of one record have the same entity, time and metric, in"
+            f" {_count(len(alike), 'case')} (the first: {entity}, {iso(time_ms)}, {metric}): name"
+            " a label that tells them apart in route.entity or route.metric\n"
         )
     return count
 
@@ -193,12 +193,16 @@ def _json(shown: Shown) -> str:
     )
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _lines(shown: Shown) -> list[str]:
     routed = shown.routed
     more = [f"{routed.left_out} without a number"] if routed.left_out else []
     more += [f"{routed.refused} refused"] if routed.refused else []
-    counts = f"{routed.rows} rows, {len(shown.events)} events"
-    lines = [f"{shown.place}: {', '.join([counts, *more])}"]
+    counts = [_count(routed.rows, "row"), _count(len(shown.events), "event")]
+    lines = [f"{shown.place}: {', '.join([*counts, *more])}"]
     for entity, time_ms, metrics in shown.events[:EVENTS_SHOWN]:
         cells = "  ".join(
             f"{name}={'null' if value is None else format(value, 'g')}"

@@ -59,9 +59,26 @@ ROWS: list[tuple[str, dict[str, Any], str, int, dict[str, float]]] = [
         {"cpu": 0.5, "n": 3.0, "s": 4.0, "t": 5.0, "big": 1_234_567.25},
     ),
     ("flink_upsert", {}, "web-1", AT_MS + 1000, {"cpu": 0.6}),
+    (
+        "connect_avro",
+        {},
+        "web-1",
+        AT_MS,
+        {"cpu": 0.5, "memory": np.nan, "processes": 212.0, "cost": 12.34},
+    ),
+    (
+        "connect_avro",
+        {"include": "load", "entity_fields": "host,tags.zone"},
+        "web-1/eu-1",
+        AT_MS,
+        {"load.one": 0.75, "load.five": 0.5},
+    ),
+    ("connect_avro_optional", {}, "web-1", AT_MS, {"cpu": 0.5}),
+    ("debezium_avro_unwrapped", {}, "web-1", AT_MS, {"cpu": 0.5, "price": 12.34}),
 ]
 REFUSED = [
     ("flink_debezium", Reason.SCHEMA_UNFIT, "'value.format'='avro-confluent' in Flink SQL"),
+    ("debezium_avro_envelope", Reason.SCHEMA_UNFIT, "debezium.transforms.ExtractNewRecordState"),
     ("flink_avro", Reason.NOT_AVRO, "in Flink SQL, the format avro-confluent instead of avro"),
 ]
 

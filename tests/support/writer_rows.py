@@ -32,7 +32,11 @@ FILES: dict[str, tuple[str, ...]] = {
     "connect": ("connect_json.json", "connect_json_schemas.json"),
     "otlp": ("otlp.bin", "otlp_collector.bin"),
     "otlp_json": ("otlp.json", "otlp_collector.json"),
-    "remote_write": ("remote_write_v1.bin", "remote_write_v2.bin"),
+    "remote_write": (
+        "remote_write_v1.bin",
+        "remote_write_v2.bin",
+        "remote_write_prometheus.bin",
+    ),
 }
 
 

@@ -29,6 +29,7 @@ from shared.settings import InputSettings
 _PARTS = frozenset({"string", "int", "long", "enum"})
 _PLAIN_TIMES = frozenset({"int", "long", "double"})
 _TEXT_TIMES = {"io.debezium.time.ZonedTimestamp", "io.debezium.time.IsoTimestamp"}
+CHANGE_EVENT = "it is a change event of Debezium"
 _ENVELOPE = {"before", "after", "op"}
 
 
@@ -104,7 +105,7 @@ def _instead(record: AvroType) -> str:
     names = [field.name for field in record.fields]
     if set(names) >= _ENVELOPE:
         return (
-            "it is a change event of Debezium: unwrap it where it is made, by the transform "
+            f"{CHANGE_EVENT}: unwrap it where it is made, by the transform "
             "io.debezium.transforms.ExtractNewRecordState of Kafka Connect, or write rows with "
             "'value.format'='avro-confluent' in Flink SQL, instead of debezium-avro-confluent"
         )

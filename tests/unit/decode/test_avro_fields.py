@@ -50,6 +50,16 @@ REAL: list[tuple[str, dict[str, Any], Any]] = [
         {"since": "a date", "online": "true or false"})),
     ("connect_optional_struct", {}, (
         ("host",), "at", "timestamp-millis", ("cpu",), {"tags": "a map", "load": NESTED})),
+    ("connect_avro", {}, (
+        ("host",), "recorded_at", "timestamp-millis", ("cpu", "memory", "processes", "cost"),
+        {"since": "a date", "online": "true or false", "tags": "a map", "load": NESTED})),
+    ("connect_avro_optional", {}, (("host",), "at", "timestamp-millis", ("cpu",), {})),
+    ("debezium_avro_envelope", {},
+        ("unwrap it where it is made, by the transform"
+         " io.debezium.transforms.ExtractNewRecordState")),
+    ("debezium_avro_unwrapped", {}, (
+        ("host",), "measured_at", "io.debezium.time.MicroTimestamp", ("cpu", "price"),
+        {"seen_at": "a time as text", "__deleted": "text", "__op": "text", "__ts_ms": BY_NAME})),
     ("connect_insert_field", {},
         "timestamp-millis) and timestamp (long): which is the event time? Set input.time_field"),
     ("connect_insert_field", {"time_unit": "s"}, (

@@ -19,7 +19,7 @@ from shared.settings import InputSettings
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "input.md").read_text("utf-8")
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
-    ("Kafka Connect, JDBC style", "connect_jdbc_style", {}),
+    ("Kafka Connect, JDBC style", "connect_avro", {}),
     ("Kafka Connect, `InsertField`", "connect_insert_field", {}),
     ("the same, `time_unit=s`", "connect_insert_field", {"time_unit": "s"}),
     ("Flink SQL, `avro-confluent`", "flink_sql_confluent", {}),
@@ -29,8 +29,8 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("Flink SQL, `debezium-avro-confluent`", "flink_debezium", {}),
     ("ksqlDB style, `BIGINT` time", "ksqldb_style_bigint", {"time_unit": "ms"}),
     ("ksqlDB style, `TIMESTAMP`", "ksqldb_style_timestamp", {}),
-    ("Debezium, after `ExtractNewRecordState`", "debezium_unwrapped", {}),
-    ("Debezium's envelope", "debezium_envelope", {}),
+    ("Debezium, after `ExtractNewRecordState`", "debezium_avro_unwrapped", {}),
+    ("Debezium's envelope", "debezium_avro_envelope", {}),
     ("dataclasses-avroschema", "python_dataclass", {}),
     (
         "as Telegraf's Avro parser reads it",

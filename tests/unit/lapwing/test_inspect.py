@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -376,6 +377,15 @@ def test_an_entity_that_is_only_in_the_key() -> None:
     assert "'web-1'" in reading.warnings[0]
     assert "AS_VALUE" in reading.warnings[0]
     assert seen(records([value], key=b""), {2: schema}).readings[0].warnings == ()
+
+
+def test_the_key_is_no_remedy_for_a_change_event() -> None:
+    tests = Path(__file__).parents[2]
+    schema = (tests / "writer_schemas" / "debezium_avro_envelope.avsc").read_text("utf-8")
+    value = (tests / "writer_avro" / "debezium_avro_envelope.bin").read_bytes()
+    (reading,) = seen(records([value], key=b"web-1"), {3: schema}).readings
+    assert "ExtractNewRecordState" in reading.unfit
+    assert reading.warnings == ()
 
 
 def test_an_unclear_time_is_a_question() -> None:

@@ -188,6 +188,22 @@ def test_remote_write(version):
     assert (refusals, counts.rows, counts.left_out) == ([], 3, 1)  # the stale marker
 
 
+def test_remote_write_of_a_server():
+    more = {"metric": "{__name__}[.{quantile}][.{handler}][.{code}]"}
+    events, refusals, counts = routed(
+        record("remote_write_prometheus.bin"), True, **(SETTINGS["remote_write"] | more)
+    )
+    assert (refusals, counts.rows, counts.left_out) == ([], 15, 0)
+    assert {(event["host"], event["timestamp"]) for event in events} == {
+        ("web-1:9090", 1_795_869_984_235)
+    }
+    found = {event["metric"]: event["value"] for event in events}
+    assert len(found) == 15
+    assert found["go_goroutines"] == 35.0
+    assert found["go_gc_duration_seconds.0.75"] == 0.000881931
+    assert found["prometheus_http_requests_total./metrics.200"] == 1.0
+
+
 def test_remote_write_that_is_not_read_is_refused_by_name():
     large = b"\xff\xff\xff\x7f" + b"x" * 10
     for value, code, words in (

@@ -7,7 +7,7 @@ decides nothing but the order of new metrics.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from shared.decode.one_by_one import Reading, decode_one_by_one
 from shared.directory import Directory
 from shared.events import Reason
 from shared.settings import InputSettings
+from shared.wording import iso
 
 ISO = "iso"
 MOST_SHAPES = 1_024
@@ -32,6 +33,7 @@ MOST_REPORTED = 20
 _LARGEST = 2**63 - 1
 """A larger number is outside every range of event times, in any unit."""
 
+UNITS = ("s", "ms", "us", "ns")
 _PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 
 
@@ -80,14 +82,25 @@ class JsonDecoder:
         """Return the field and the value that a record was rejected for; see ``Decoder``."""
         return printable(self._detail(value, reason))
 
+    def _read_as(self, time: Leaf) -> Iterator[tuple[str, str]]:
+        """Yield the units in which a time is within the limits, and the time in each."""
+        for unit in (*UNITS, ISO):
+            found = read_time(time, unit)
+            if (
+                found is not None
+                and self._settings.min_time_ms <= found <= self._settings.max_time_ms
+            ):
+                yield unit, iso(int(found))
+
     def _detail(self, value: bytes, reason: Reason) -> str:
         found = self.read(value)
         if isinstance(found, Refusal):
             return found.detail if found.reason is reason else ""
         leaves, choice, reading = found
         if reason in (Reason.TIME_INVALID, Reason.TIME_OUT_OF_RANGE):
-            unit = self._settings.time_unit
-            return f"{choice.time} is {kind_of(leaves[choice.time])}, input.time_unit is {unit}"
+            time, unit = leaves[choice.time], self._settings.time_unit
+            text = f"{choice.time} is {kind_of(time)}, input.time_unit is {unit}"
+            return text + "".join(f"; as {other} it is {at}" for other, at in self._read_as(time))
         if reason is Reason.ENTITY_INVALID:
             return ", ".join(f"{name} is {kind_of(leaves[name])}" for name in choice.entity)
         if reason is Reason.NOT_FINITE:

@@ -201,7 +201,16 @@ def test_a_schema_id_before_the_object_is_skipped() -> None:
         (b'{"host":"a","ts":"now","x":1}', Reason.TIME_INVALID, 'ts is the text "now"'),
         (b'{"host":"a","ts":true,"x":1}', Reason.TIME_INVALID, "ts is true or false"),
         (b'{"host":"a","ts":null,"x":1}', Reason.TIME_OUT_OF_RANGE, "ts is null"),
-        (b'{"host":"a","ts":1400000000,"x":1}', Reason.TIME_OUT_OF_RANGE, "time_unit is ms"),
+        (
+            b'{"host":"a","ts":1400000000,"x":1}',
+            Reason.TIME_OUT_OF_RANGE,
+            "ms; as s it is 2014-05-13T16:",
+        ),
+        (
+            b'{"host":"a","ts":"2014-05-13 16:53:20Z","x":1}',
+            Reason.TIME_INVALID,
+            "input.time_unit is ms; as iso it is 2014-05-13T16:53:20.000Z",
+        ),
         (b'{"host":"a","ts":1' + b"0" * 999 + b',"x":1}', Reason.TIME_OUT_OF_RANGE, "digits"),
         (b'{"host":"a","ts":1e400,"x":1}', Reason.TIME_INVALID, "inf"),
         (b'{"host":null,"ts":1400000000000,"x":1}', Reason.ENTITY_INVALID, "host is null"),

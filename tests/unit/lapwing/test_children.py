@@ -65,7 +65,7 @@ def test_close_ends_all_even_the_stubborn(tmp_path, environ):
     both = [children.start("a", "sleeper"), children.start("b", "stubborn")]
     for child in both:
         wait_for(child.new_events)
-    children.close(timeout_s=0.5)
+    children.close(timeout_s=5)
     assert [child.process.poll() for child in both] == [-signal.SIGTERM, -signal.SIGKILL]
 
 
@@ -132,5 +132,5 @@ def test_the_page_tells_its_address_once_and_avoids_a_port_that_is_taken(tmp_pat
             assert page.look() == ""
             assert urllib.request.urlopen(f"{url}health/live", timeout=10).status == 204
         finally:
-            children.close()
+            children.close(timeout_s=60)
     assert [child.process.returncode for child in children.all] == [0]

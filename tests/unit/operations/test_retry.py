@@ -204,9 +204,9 @@ def test_a_success_proves_nothing_before_the_outage_has_settled(logged):
 
 
 def test_a_call_within_its_time():
-    assert within(5.0, lambda: threading.current_thread().name, "asking") == "asking"
+    assert within(60.0, lambda: threading.current_thread().name, "asking") == "asking"
     with pytest.raises(ConfigError, match="wrong"):
-        within(5.0, _raise, "asking")
+        within(60.0, _raise, "asking")
 
 
 def _raise() -> None:
@@ -217,33 +217,33 @@ def test_a_call_that_does_not_return_is_left_behind():
     ended = threading.Event()
     began_s = time.monotonic()
     with pytest.raises(TimeoutError):
-        within(0.05, lambda: ended.wait(30), "hanging")
-    assert time.monotonic() - began_s < 5
+        within(0.05, lambda: ended.wait(120), "hanging")
+    assert time.monotonic() - began_s < 60
     (thread,) = [one for one in threading.enumerate() if one.name == "hanging"]
     assert thread.daemon
     ended.set()
-    thread.join(5)
+    thread.join(60)
 
 
 def test_calls_with_a_time_limit_share_a_thread_until_one_does_not_return():
     ended = threading.Event()
     caller = CallThread("calling")
-    first = caller(5.0, threading.current_thread)
-    assert caller(5.0, threading.current_thread) is first
+    first = caller(60.0, threading.current_thread)
+    assert caller(60.0, threading.current_thread) is first
     with pytest.raises(ConfigError, match="wrong"):
-        caller(5.0, _raise)
+        caller(60.0, _raise)
     with pytest.raises(TimeoutError, match="its own"):
-        caller(5.0, _time_out)
-    assert caller(5.0, threading.current_thread) is first
+        caller(60.0, _time_out)
+    assert caller(60.0, threading.current_thread) is first
     with pytest.raises(TimeoutError):
-        caller(0.05, lambda: ended.wait(30))
-    second = caller(5.0, threading.current_thread)
+        caller(0.05, lambda: ended.wait(120))
+    second = caller(60.0, threading.current_thread)
     assert second is not first
     assert second.daemon
     ended.set()
     caller.close()
     for thread in (first, second):
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -261,9 +261,9 @@ def test_a_failed_call_is_not_kept_alive_by_its_error():
     gc.disable()
     try:
         with pytest.raises(ConfigError):
-            in_background(client.fail, "asking").result(5)
+            in_background(client.fail, "asking").result(60)
         del client
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while gone() is not None and time.monotonic() < deadline:
             time.sleep(0.01)
         assert gone() is None

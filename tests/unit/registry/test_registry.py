@@ -276,7 +276,7 @@ def test_a_silent_or_dripping_server_is_given_up_in_time() -> None:
     """One byte every 50 ms would satisfy a timeout that counts from the last byte."""
 
     def drip(handler: BaseHTTPRequestHandler) -> tuple[int, bytes]:
-        for _ in range(100):
+        for _ in range(1_200):
             handler.wfile.write(b"H")
             handler.wfile.flush()
             time.sleep(0.05)
@@ -288,7 +288,7 @@ def test_a_silent_or_dripping_server_is_given_up_in_time() -> None:
         began_s = time.monotonic()
         with pytest.raises(TransportError, match=r"no answer within 0\.3 s") as caught:
             registry.subjects()
-        assert time.monotonic() - began_s < 3
+        assert time.monotonic() - began_s < 30
         assert caught.value.retriable
 
 

@@ -55,8 +55,8 @@ ENV PATH=/opt/lapwing/bin:$PATH \
 
 USER lapwing
 EXPOSE 9100
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['LAPWING_TELEMETRY__PORT'] + '/health/live', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['LAPWING_TELEMETRY__PORT'] + '/health/live', timeout=8)"]
 ENTRYPOINT ["/bin/sh", "/opt/lapwing/bin/entrypoint"]
 CMD ["lapwing", "--help"]
 

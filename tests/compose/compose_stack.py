@@ -28,6 +28,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "lapwing:compose-test"
+BUILD_TIMEOUT_S = 2_400
+"""The kernels are compiled for it, which takes minutes of both cores of a busy machine."""
+
 GROUP = "lapwing-prediction"
 INPUT, SCORES, ANOMALIES = (
     "metrics.cloudwatch.raw",

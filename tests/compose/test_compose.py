@@ -13,6 +13,7 @@ import fastavro
 import pytest
 from compose_stack import (
     ANOMALIES,
+    BUILD_TIMEOUT_S,
     DEAD_LETTERS,
     INPUT,
     SCORES,
@@ -62,10 +63,10 @@ def stack(stopwatch: Stopwatch) -> Iterator[Stack]:
         stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_from_build_to_restart(stack: Stack, stopwatch: Stopwatch) -> None:
     with stopwatch("build"):
-        stack("build")
+        stack("build", timeout_s=BUILD_TIMEOUT_S)
     with stopwatch("up to the first anomaly"):
         up_to_the_first_anomaly(stack)
     with stopwatch("all services healthy"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compose_stack import IMAGE, Stack, Stopwatch, lacking, wait_until
+from compose_stack import BUILD_TIMEOUT_S, IMAGE, Stack, Stopwatch, lacking, wait_until
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -43,11 +43,11 @@ def stack() -> Iterator[Stack]:
         stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_an_own_topic_with_a_schema_of_its_owner(stack: Stack) -> None:
     watch = Stopwatch()
     with watch("build"):
-        stack("build", "topics")
+        stack("build", "topics", timeout_s=BUILD_TIMEOUT_S)
     with watch("broker and registry"):
         stack("up", "--detach", "kafka", "schema-registry")
         registry = SchemaRegistryClient({"url": f"http://localhost:{stack.registry_port}"})
@@ -62,7 +62,7 @@ def test_an_own_topic_with_a_schema_of_its_owner(stack: Stack) -> None:
             f"left      {SUBJECT}: it belongs to the producer of the input; it has 1 version at"
             f" level {LEVEL}" in ensured
         )
-        assert ensured.count(" has id ") == 3
+        assert ensured.count(" has id ") == 5
         seen = json.loads(lapwing(stack, "inspect", "--json"))
         (reading,) = seen["readings"]
         assert (seen["rows"], seen["dead_letters"], reading["metrics"]) == (ROWS, 0, ["value"])

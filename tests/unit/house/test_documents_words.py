@@ -124,8 +124,8 @@ KNOWN_ELSEWHERE = {
     "docs/performance.md": {"at_least_once", "echo_sized", "ensemble_model"},  # ids of rows
     "docs/route.md": {
         "cpu_idle", "cpu_usage_idle", "cpu_usage_user", "df_df_complex_free", "disk_used",
-        "http_requests_total", "json_timestamp_format", "json_timestamp_units", "latency_count",
-        "latency_p99", "load_five", "load_one", "load_shortterm", "node_load1",
+        "go_goroutines", "http_requests_total", "json_timestamp_format", "json_timestamp_units",
+        "latency_count", "latency_p99", "load_five", "load_one", "load_shortterm", "node_load1",
         "system_cpu_utilization", "time_unix_nano", "uptime_format", "use_batch_format",
         "write_kafka", "otlp_proto", "metric_name", "plugin_instance", "type_instance",
         "account_id", "metric_stream_name", "host_metrics",

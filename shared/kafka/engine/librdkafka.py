@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import logging
 import struct
+import time
+from collections.abc import Iterator
 
 LOG = logging.getLogger("lapwing.kafka")
 
 REPEAT_S = 30.0
 """Time between two logged connection errors of a client, which has several a second."""
+
+FLUSH_STEP_S = 0.001
+"""First step of a flush; those after FLUSH_STEPS_S take a hundredth of a second."""
+
+FLUSH_STEPS_S = 0.05
 
 
 class _RateLimit(logging.Filter):
@@ -51,6 +58,22 @@ LOG.addFilter(_RateLimit())
 def log_statistics(text: str) -> None:
     """Log what a client with ``statistics.interval.ms`` says about itself, as JSON."""
     LOG.debug("statistics %s", text)
+
+
+def flush_steps(timeout_s: float) -> Iterator[float]:
+    """Divide the time limit of a flush, so that it ends soon after the last acknowledgement.
+
+    The library itself looks for acknowledgements every 10 ms only, because none is reported.
+
+    yields : seconds for which to flush next; at least one step, also without any time
+    """
+    began_s = now_s = time.monotonic()
+    while True:
+        left_s = max(0.0, began_s + timeout_s - now_s)
+        yield min(left_s, FLUSH_STEP_S if now_s < began_s + FLUSH_STEPS_S else 0.01)
+        now_s = time.monotonic()
+        if now_s >= began_s + timeout_s:
+            return
 
 
 def is_member(metadata: object) -> bool:

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from shared.batch import Blob, Outgoing, Position
 from shared.kafka.engine.confluent.consumer import to_topic_partitions
 from shared.kafka.engine.confluent.errors import client_error, open_client
+from shared.kafka.engine.librdkafka import flush_steps
 from shared.kafka.engine.port import ClientError
 
 _POLL_S = 0.1
@@ -80,7 +81,11 @@ class ConfluentProducer:
                     return len(self._client)
                 self._client.poll(min(left_s, _POLL_S))
             self._is_accepted = True
-            return self._client.flush(max(0.0, deadline - time.monotonic()))
+            for step_s in flush_steps(max(0.0, deadline - time.monotonic())):
+                waiting = self._client.flush(step_s)
+                if not waiting:
+                    break
+            return waiting
 
     def waiting(self) -> int:
         """Return how many records are queued or in flight; see Producer."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shared.batch import Outgoing, Position
+from shared.kafka.engine.librdkafka import flush_steps
 from shared.kafka.engine.native.compiled import kernels
 from shared.kafka.engine.native.errors import check_error, of_client, of_code
 from shared.kafka.engine.native.handle import Handle, milliseconds
@@ -88,8 +89,12 @@ class NativeProducer:
     def flush(self, timeout_s: float) -> int:
         """Wait for acknowledgements; see Producer."""
         with self._handle.using() as client:
-            self._library.flush(client, milliseconds(timeout_s))
-            return int(self._library.outq_len(client))
+            for step_s in flush_steps(timeout_s):
+                self._library.flush(client, milliseconds(step_s))
+                waiting = int(self._library.outq_len(client))
+                if not waiting:
+                    break
+        return waiting
 
     def waiting(self) -> int:
         """Return how many records are queued or in flight; see Producer."""

@@ -371,6 +371,7 @@ class _Events:
         self.width = width
         self.size = 4 * KEYS * min(width, FEW_METRICS) + 64
         self.parts: list[tuple[Any, ...]] = []
+        self.open: tuple[Any, ...] = ()
 
     def room(self) -> tuple[Any, ...]:
         self.open = (
@@ -392,8 +393,7 @@ class _Events:
 
     def joined(self) -> tuple[Any, ...]:
         if not self.parts:
-            self.size = 0
-            return self.room()
+            return tuple(array[:0] for array in self.open or self.room())
         if len(self.parts) == 1:
             return self.parts[0]
         return tuple(np.concatenate(arrays) for arrays in zip(*self.parts, strict=True))

@@ -25,6 +25,12 @@ MAX_TIME_SHARE = 0.02
 MAX_REPLAY_S = 2.4
 """Most work of the loop that a restart should have to repeat, over all partitions."""
 
+LEAST_REPLAY_S = 0.2
+"""Work on a partition that a snapshot should save a restart; for less, it waits longer."""
+
+QUIET_INTERVALS = 12
+"""Intervals after which the snapshot of a partition with less work is due."""
+
 MAX_DELTAS = 64
 """Deltas on one base; a restart opens a file for each."""
 
@@ -133,7 +139,8 @@ class SnapshotWriter:
         The loop's copy takes at most MAX_TIME_SHARE of the time. So does copying and writing
         together, and each partition waits for the interval, unless a restart would have to repeat
         more than MAX_REPLAY_S of work: a process that is killed more often than the interval would
-        otherwise never write a snapshot, and each start would have more to replay.
+        otherwise never write a snapshot, and each start would have more to replay. A partition
+        whose records are folded again within LEAST_REPLAY_S waits for QUIET_INTERVALS.
         """
         now_s = self._clock()
         candidates = list(candidates)
@@ -147,7 +154,7 @@ class SnapshotWriter:
         due = [
             progress
             for progress in candidates
-            if is_urgent or now_s - progress.captured_at_s >= interval_s
+            if is_urgent or _is_due(progress, now_s - progress.captured_at_s, interval_s)
         ]
         return max(
             due, key=lambda progress: (progress.work_s, -progress.captured_at_s), default=None
@@ -272,6 +279,11 @@ class SnapshotWriter:
         if isinstance(error, SnapshotRefused):
             progress.head = None
         progress.offset = progress.head.offset if progress.head else -1
+
+
+def _is_due(progress: SnapshotProgress, age_s: float, interval_s: float) -> bool:
+    is_quiet = progress.work_s < LEAST_REPLAY_S
+    return age_s >= (QUIET_INTERVALS * interval_s if is_quiet else interval_s)
 
 
 def choose(head: ChainHead | None, state: PartitionState) -> tuple[Selection, ChainHead | None]:

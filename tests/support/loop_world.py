@@ -30,6 +30,7 @@ from shared.settings import (
     TopicSettings,
 )
 from shared.snapshots import SnapshotFolder, SnapshotWriter
+from shared.snapshots.writer import QUIET_INTERVALS
 from tests.support.fakes import LinearModel, MemoryLog, MemoryModels, MemorySink, MemorySource
 
 GROUP, INPUT_ID = "predictors", 7
@@ -167,7 +168,9 @@ class World:
             sleep=self.tick,
         )
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
-        settings = PredictSettings(**self.predicting, snapshot_interval_s=snapshot_interval_s)
+        # Folding takes no time on this clock, so every partition is a quiet one.
+        interval_s = snapshot_interval_s / QUIET_INTERVALS
+        settings = PredictSettings(**self.predicting, snapshot_interval_s=interval_s)
         loop = PredictionLoop(
             dependencies,
             Rules(self.configuration),

@@ -12,7 +12,12 @@ from shared.scoring.state import PartitionState
 from shared.snapshots import SnapshotFolder, SnapshotProgress, SnapshotWriter
 from shared.snapshots.folder import ChainHead
 from shared.snapshots.frames import CopyBuffer, Selection
-from shared.snapshots.writer import MAX_REPLAY_S, MAX_TIME_SHARE
+from shared.snapshots.writer import (
+    LEAST_REPLAY_S,
+    MAX_REPLAY_S,
+    MAX_TIME_SHARE,
+    QUIET_INTERVALS,
+)
 from tests.support.snapshot_logs import LOGS, Writer, feed, feeding
 
 
@@ -143,7 +148,9 @@ class Clocks:
     ("copy_s", "cpu_s", "load", "wait_s"),
     [
         (0.0, 0.0, 0.2, 10.0),  # cheap: at the interval
-        (0.1, 0.1, 0.01, 10.0),
+        (0.1, 0.1, 0.03, 10.0),
+        (0.0, 0.0, 0.005, LEAST_REPLAY_S / 0.005),  # little to do again: not before it is worth it
+        (0.0, 0.0, 0.0001, 10.0 * QUIET_INTERVALS),
         (0.0, 0.0, 0.6, MAX_REPLAY_S / 0.6),  # much to do again: before the interval
         (0.1, 1.0, 0.01, 1.1 / MAX_TIME_SHARE),  # nothing is pressing: all of it within the share
         # a restart would have much to do: the loop's part within the share

@@ -53,9 +53,10 @@ LEAST_REST = 0.3
 for which a poll gathers: a further poll would return few records, at nearly the cost of a full one.
 """
 
-OVERLAP_FROM_RECORDS = 64
+OVERLAP_FROM_RECORDS = {"at-least-once": 64, "exactly-once": 1024}
 """Results of a transaction from which on the next records are folded while it is committed. Where
-there are fewer, the next poll returns these records together with later ones, at less cost.
+there are fewer, the next poll returns these records together with later ones, at less cost. Results
+that are sent right after a commit wait until the broker has completed that transaction.
 """
 
 
@@ -85,7 +86,7 @@ class PredictionLoop:
             settings.commit_interval_ms / 1000,
             LEAST_REST * settings.gather_s,
         )
-        self.overlap_from_records = OVERLAP_FROM_RECORDS
+        self.overlap_from_records = OVERLAP_FROM_RECORDS[settings.delivery]
         self.pool = FoldingPool(settings.threads, dependencies.decoder, encoder, dependencies.clock)
         self.polling = Polling(dependencies.source, settings, dependencies.clock)
         self.outage = outage

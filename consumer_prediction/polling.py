@@ -25,7 +25,8 @@ class Polling:
     """The source's records, and those that were polled and wait.
 
     held       : batches that wait, in the order in which they were polled
-    gathered_s : for how long the last poll may have waited for more records after its first one
+    gathered_s : for how long the oldest record of the last poll may have waited for it: since the
+                 poll before, at most for as long as a poll gathers
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Polling:
         self._most_polls = POLLS_PER_THREAD * settings.threads if settings.threads > 1 else 1
         self._is_paused = False
         self._failure: TransportError | None = None
+        self._polled_s = clock()
 
     @property
     def is_waiting(self) -> bool:
@@ -59,15 +61,20 @@ class Polling:
         if self.held:
             return self._poll_on(pause_s)
         wait_s = IDLE_POLL_S if due_in_s is None else min(due_in_s, LONGEST_POLL_S)
-        began_s = self._clock()
+        began_s, polled_s = self._clock(), self._polled_s
         batches = self._source.poll(self._most_records, wait_s)
-        self.gathered_s = min(self._longest_gather_s, self._clock() - began_s)
+        self._polled_s = self._clock()
+        is_full = sum(map(len, batches)) >= self._most_records
+        since_s = began_s if is_full else polled_s
+        self.gathered_s = min(self._longest_gather_s, self._polled_s - since_s)
         return self._poll_while_full(batches, polls=1)
 
     def poll_ahead(self) -> list[Batch]:
         """Return records that have arrived already; an error is raised by the next ``poll``."""
         self.gathered_s = 0.0
-        return self._poll_while_full([], polls=0)
+        batches = self._poll_while_full([], polls=0)
+        self._polled_s = self._clock()
+        return batches
 
     def hold(self, batches: Sequence[Batch]) -> None:
         """Hold batches, and pause the source; the next poll returns them again."""

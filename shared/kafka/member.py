@@ -42,6 +42,13 @@ METADATA_TIMEOUT_S = 2.0
 GROUP_TIMEOUT_S = 2.0
 """Longest wait for the description of a topic or of a group."""
 
+HELD_BACK = 0.4
+"""Share of the time for which a poll gathers that the broker may hold back a fetch of less than
+FETCH_MIN_BYTES, where that is longer than without gathering: few records need few fetches.
+"""
+
+FETCH_MIN_BYTES = "4096"
+
 REQUIRED = CONSUMER_REQUIRED | {"enable.partition.eof": "false"}
 
 _REFUSALS = {
@@ -65,6 +72,7 @@ _REFUSALS = {
 class Member:
     """A member of a group, on a client that ``renew`` replaces.
 
+    gather_s  : for how long its polls wait for more records
     session_s : session timeout; inf where the broker decides about it
     is_static : it has a group.instance.id
     raises    : ConfigError; methods raise as ``translate``
@@ -80,13 +88,14 @@ class Member:
         instance_id: str | None = None,
         session_timeout_ms: int | None = None,
         protocol: str | None = None,
+        gather_s: float = 0.0,
     ) -> None:
         self.group = group
         self.topic = topic
         self.address = settings.bootstrap
         protocol = protocol or group_protocol(settings)
         session_ms = session_timeout_ms or settings.predict.session_timeout_ms
-        self._config = _config(settings, group, protocol, session_ms, instance_id)
+        self._config = _config(settings, group, protocol, session_ms, instance_id, gather_s)
         self._settings = settings
         self._engine = engine
         self.errors = ClientErrors()
@@ -291,7 +300,12 @@ def unassigned(settings: Settings, engine: Engine, group: str, topic: str) -> se
 
 
 def _config(
-    settings: Settings, group: str, protocol: str, session_ms: int, instance_id: str | None
+    settings: Settings,
+    group: str,
+    protocol: str,
+    session_ms: int,
+    instance_id: str | None,
+    gather_s: float,
 ) -> dict[str, str]:
     required = REQUIRED | {"group.id": group, "group.protocol": protocol}
     if instance_id:
@@ -303,6 +317,9 @@ def _config(
             "heartbeat.interval.ms": str(session_ms // 6),
         }
     tuning = CONSUMER_TUNING | {"max.poll.interval.ms": str(max(300_000, session_ms))}
+    held_back_ms = round(1000 * HELD_BACK * gather_s)
+    if held_back_ms > int(tuning["fetch.wait.max.ms"]):
+        tuning |= {"fetch.wait.max.ms": str(held_back_ms), "fetch.min.bytes": FETCH_MIN_BYTES}
     return client_config(settings, "consumer", tuning=tuning, required=required)
 
 

@@ -50,8 +50,8 @@ class GroupSource:
                          broker needs, and where the broker decides about session timeouts);
                          default: kafka.group.protocol, else classic
     engine             : the client library
-    gather_s           : a poll waits for more records for this long after its first one, but not
-                         beyond its own end, nor once it is full
+    gather_s           : a poll waits for more records for this long after its first one, less the
+                         time since the poll before, but not beyond its own end, nor once it is full
     raises             : ConfigError
     """
 
@@ -75,6 +75,7 @@ class GroupSource:
             instance_id=instance_id,
             session_timeout_ms=session_timeout_ms,
             protocol=protocol,
+            gather_s=gather_s,
         )
         self.topic = self._member.topic
         self.group = self._member.group
@@ -85,6 +86,7 @@ class GroupSource:
         self._takeover = Takeover(self._member)
         self._held = HeldRecords()
         self._gather_s = gather_s
+        self._fetched_s = -math.inf
         self._has_lost_partitions = False
         self._failure: BaseException | None = None
         self._error: ClientError | None = None
@@ -266,7 +268,10 @@ class GroupSource:
             wait_s = 0.0
         if max_records <= 0:
             return ()
+        # Since the last fetch records may have waited for this one.
+        gather_s = max(0.0, gather_s - (time.monotonic() - self._fetched_s))
         fetched = self._member.fetch(max_records, wait_s, gather_s)
+        self._fetched_s = time.monotonic()
         self._held.add(fetched.batches)
         return fetched.errors
 

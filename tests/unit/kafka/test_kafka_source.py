@@ -264,13 +264,28 @@ def test_a_poll_gathers_unless_records_are_held_or_it_is_paused(
     stage = Stage(monkeypatch, gather_s=0.01)
     stage.own(0)
     assert stage.poll([record(0, 0), record(0, 1)], count=2) == [(0, [0, 1])]
-    assert stage.client.waited[-1] == (pytest.approx(0.02, abs=0.005), 0.01)
+    assert stage.client.waited[-1] == (
+        pytest.approx(0.02, abs=0.005),
+        pytest.approx(0.01, abs=0.007),
+    )
     stage.source.pause()
     assert stage.poll([record(0, 2)]) == []
     assert stage.client.waited[-1][1] == 0.0
     stage.source.resume()
     assert stage.poll([record(0, 3)]) == [(0, [2, 3])]
     assert stage.client.waited[-1][0] == 0.0, "what is held is not kept waiting"
+
+
+@pytest.mark.parametrize(("waited_s", "gather_s"), [(2.0, 8.0), (11.0, 0.0)])
+def test_a_poll_gathers_less_for_records_that_may_have_waited_since_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, waited_s: float, gather_s: float
+) -> None:
+    stage = Stage(monkeypatch, gather_s=10.0)
+    stage.own(0)
+    assert stage.poll([record(0, 0)]) == [(0, [0])]
+    stage.now_s += waited_s
+    assert stage.poll([record(0, 1)]) == [(0, [1])]
+    assert stage.client.waited[-1][1] == pytest.approx(gather_s, abs=0.05)
 
 
 def twin() -> ClientError:

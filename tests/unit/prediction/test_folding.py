@@ -282,6 +282,32 @@ def test_the_time_that_a_poll_gathers_is_part_of_the_commit_interval(
     world.assert_conserved()
 
 
+@pytest.mark.parametrize(("are_left_over", "due_in_s"), [(False, 0.05), (True, 0.07)])
+def test_the_interval_begins_with_the_poll_before_unless_records_were_left_over(
+    tmp_path, monkeypatch, are_left_over, due_in_s
+):
+    """The poll takes 0.03 s, 0.02 s after the one before; a full poll has left records."""
+    world = world_of(tmp_path, 1)
+    world.predicting |= {"max_batch_records": 5, "commit_interval_ms": 100}
+    loop = begun(world)
+    poll = loop.dependencies.source.poll
+
+    def waiting(most, wait_s):
+        world.now_s += 0.03
+        return poll(most if are_left_over else most - 1, wait_s)
+
+    while not loop.owned:
+        world.step(loop)
+    loop.transaction.commit(loop._positions())
+    loop.polling._polled_s = world.now_s
+    world.now_s += 0.02
+    monkeypatch.setattr(loop.dependencies.source, "poll", waiting)
+    loop._take_all(loop.polling.poll(None, 0.0))
+    assert loop.transaction.due_in_s == pytest.approx(due_in_s)
+    world.finish(loop)
+    world.assert_conserved()
+
+
 @pytest.mark.parametrize(("records", "overlaps"), [(5, True), (6, False)])
 def test_nothing_is_folded_during_the_commit_of_few_records(
     tmp_path, monkeypatch, records, overlaps

@@ -79,7 +79,7 @@ def test_any_librdkafka_setting_passes_through():
     }
 
 
-def test_polls_gather_at_most_four_fifths_of_the_commit_interval():
+def test_polls_gather_within_the_commit_interval():
     waits = [
         load_settings(environ={}, flags={"predict": predict}).predict.gather_s
         for predict in (
@@ -91,7 +91,7 @@ def test_polls_gather_at_most_four_fifths_of_the_commit_interval():
             {"delivery": "at-least-once"},
         )
     ]
-    assert waits == [0.08, 0.007, 0.05, 0.004, 0.0, 0.0]
+    assert waits == pytest.approx([0.095, 0.007, 0.05, 0.00475, 0.0, 0.0])
 
 
 def test_topics_follow_the_dataset():

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from consumer_prediction.health.readiness import Readiness
 from consumer_prediction.health.rejections import LOG_EVERY_S, MIN_RECORDS, NEARLY_ALL, RECENT
+from shared.decode.avro.misplaced import misplaced
 from shared.events import Detector, Reason
 from shared.operations.counters import DEAD_LETTERS
 from tests.support.loop_world import TOPICS, World, begun, configured, metric_event
@@ -104,10 +105,11 @@ def test_not_ready_while_nearly_all_became_dead_letters(it: Watched) -> None:
     it.put(*[b"\x01junk"] * (MIN_RECORDS - 1))
     assert it.why == ""
     it.put(b"\x01junk")
+    remedy = misplaced(b"\x01junk")
     assert it.why == (
         f"all of the last {MIN_RECORDS} records became dead letters, mostly not_avro"
-        f" ({Reason.NOT_AVRO.sentence}), most recently {TOPICS.input}[0]@{MIN_RECORDS - 1};"
-        " `lapwing dlq list` shows them"
+        f" ({Reason.NOT_AVRO.sentence}: {remedy}), most recently"
+        f" {TOPICS.input}[0]@{MIN_RECORDS - 1}; `lapwing dlq list` shows them"
     )
     it.put(*it.good(1))
     assert it.why.startswith(

@@ -56,9 +56,6 @@ def stack(stopwatch: Stopwatch) -> Iterator[Stack]:
     stack = Stack()
     try:
         yield stack
-    except BaseException:
-        print(stack.logs())
-        raise
     finally:
         stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 

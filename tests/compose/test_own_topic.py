@@ -36,9 +36,6 @@ def stack() -> Iterator[Stack]:
     stack.environment |= OWN
     try:
         yield stack
-    except BaseException:
-        print(stack.logs())
-        raise
     finally:
         stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 

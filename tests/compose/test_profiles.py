@@ -44,9 +44,6 @@ def stack() -> Iterator[Stack]:
     stack.environment |= OWN
     try:
         yield stack
-    except BaseException:
-        print(stack.logs())
-        raise
     finally:
         stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
@@ -60,12 +57,12 @@ def test_route_and_notify(stack: Stack) -> None:
         stack("up", "--detach", "kafka", "schema-registry")
         stack.admin = stack.new_admin()
         wait_until("the source is there", lambda: created(stack), 120)
-    with watch("rows of Telegraf"):
-        write(stack)
     with watch("all services of both profiles healthy"):
         scale = [part for name, n in OURS.items() for part in ("--scale", f"{name}={n}")]
         stack("up", "--detach", "--no-build", *scale, *OURS, "receiver")
         wait_until("every service of ours is healthy", lambda: healthy(stack), 240)
+    with watch("rows of Telegraf"):
+        write(stack)
     with watch("each row scored"):
         rows = len(HOSTS) * TICKS
         wait_until("as many scores as rows", lambda: counted(stack, SCORES) == rows, 240)

@@ -1,10 +1,23 @@
-"""What a failed test of the compose stack shows."""
+"""The compose stack of a test, and what it shows where the test fails."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+from compose_stack import Stack, lacking
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Remove a stack after its test; ``OWN`` of the test's module is added to its environment."""
+    assert not lacking(), f"make compose-test: {lacking()}"
+    stack = Stack()
+    stack.environment |= getattr(request.module, "OWN", {})
+    try:
+        yield stack
+    finally:
+        stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 @pytest.hookimpl(wrapper=True)

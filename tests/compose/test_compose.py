@@ -20,7 +20,6 @@ from compose_stack import (
     Stack,
     Stopwatch,
     docker,
-    lacking,
     repeated,
     wait_until,
 )
@@ -48,16 +47,6 @@ def stopwatch() -> Iterator[Stopwatch]:
     watch = Stopwatch()
     yield watch
     print(f"\n{watch.table()}")
-
-
-@pytest.fixture
-def stack(stopwatch: Stopwatch) -> Iterator[Stack]:
-    assert not lacking(), f"make compose-test: {lacking()}"
-    stack = Stack()
-    try:
-        yield stack
-    finally:
-        stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 @pytest.mark.timeout(3600)

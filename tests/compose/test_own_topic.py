@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compose_stack import BUILD_TIMEOUT_S, IMAGE, Stack, Stopwatch, lacking, wait_until
+from compose_stack import BUILD_TIMEOUT_S, IMAGE, Stack, Stopwatch, wait_until
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -27,17 +26,6 @@ OWN = {
     "LAPWING_INPUT__ENTITY_FIELDS": "device",
     "LAPWING_INPUT__TIME_UNIT": "ms",
 }
-
-
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    assert not lacking(), f"make compose-test: {lacking()}"
-    stack = Stack()
-    stack.environment |= OWN
-    try:
-        yield stack
-    finally:
-        stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 @pytest.mark.timeout(3600)

@@ -7,11 +7,10 @@ import os
 import random
 import time
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from compose_stack import BUILD_TIMEOUT_S, IMAGE, Stack, Stopwatch, docker, lacking, wait_until
+from compose_stack import BUILD_TIMEOUT_S, IMAGE, Stack, Stopwatch, docker, wait_until
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
@@ -35,17 +34,6 @@ OWN = {
         {"chat": {"kind": "webhook", "url": "http://receiver:9000/", "min_severity": "info"}}
     ),
 }
-
-
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    assert not lacking(), f"make compose-test: {lacking()}"
-    stack = Stack()
-    stack.environment |= OWN
-    try:
-        yield stack
-    finally:
-        stack("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 @pytest.mark.timeout(3600)

@@ -34,8 +34,8 @@ def compile_all(tell: Callable[[str], None]) -> None:
     tell : called with a line for each module that took long
 
     Several processes that need kernels do it one after the other: the first one compiles, the
-    others find what it has compiled. Where it fails, nothing is raised: a kernel that is still
-    missing is compiled by the process that needs it.
+    others find what it has compiled. Where it fails, nothing is raised but a line says so: a kernel
+    that is still missing is compiled by the process that needs it.
     """
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
@@ -43,11 +43,14 @@ def compile_all(tell: Callable[[str], None]) -> None:
         "sys.exit(main())"
     )
     command = [sys.executable, "-P", "-c", program]
-    with Path(__file__).open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-            for line in process.stdout or ():
-                tell(line.rstrip())
+    try:
+        with Path(__file__).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+                for line in process.stdout or ():
+                    tell(line.rstrip())
+    except OSError as error:
+        tell(f"not compiled in processes of their own: {error}")
 
 
 CompileAll = Callable[[Callable[[str], None]], None]
@@ -148,7 +151,7 @@ class _Compilation:
         )
         self._waiting("it is compiling kernels")
         began_s = self._clock()
-        self._compile_missing(lambda line: log.info("kernels compiled", module=line))
+        self._compile_missing(lambda line: log.info("compiling kernels", progress=line))
         self._spent_s += self._clock() - began_s
 
     def end(self) -> None:

@@ -16,6 +16,18 @@ from shared.operations.compiling import compilation_logged, compile_all, kernels
 compiles = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 
 
+def compile_two() -> None:
+    """Compile two functions that no cache has."""
+
+    @njit("i8(i8)")  # type: ignore[untyped-decorator]
+    def inner(number: int) -> int:
+        return number + 1
+
+    @njit("i8(i8)")  # type: ignore[untyped-decorator]
+    def outer(number: int) -> int:
+        return number + 2
+
+
 @compiles
 def test_compiled_kernels_are_named_and_counted() -> None:
     ticks = iter([0.0, 60.0, 60.0, 61.0, 63.5, 67.0])
@@ -28,23 +40,15 @@ def test_compiled_kernels_are_named_and_counted() -> None:
         capture_logs() as logged,
         compilation_logged(waits.append, lambda: next(ticks), compile_missing),
     ):
-
-        @njit("i8(i8)")  # type: ignore[untyped-decorator]
-        def inner(number: int) -> int:
-            return number + 1
-
-        @njit("i8(i8)")  # type: ignore[untyped-decorator]
-        def outer(number: int) -> int:
-            return number + 2
-
+        compile_two()
     assert [(line["event"], line.get("seconds")) for line in logged] == [
         ("compiling kernels", None),
-        ("kernels compiled", None),
+        ("compiling kernels", None),
         ("kernel compiled", 1.0),
         ("kernel compiled", 3.5),
         ("kernels compiled", 64.5),
     ]
-    assert logged[1]["module"] == "compiled ensemble_rows"
+    assert logged[1]["progress"] == "compiled ensemble_rows"
     assert logged[2]["kernel"].endswith(".inner")
     assert logged[4]["kernels"] == 2
     assert waits[2].endswith(".outer")
@@ -61,15 +65,7 @@ def test_nothing_is_logged_where_nothing_is_compiled() -> None:
 def test_the_first_kernel_that_is_missing_compiles_all() -> None:
     told: list[str] = []
     with kernels_compiled(told.append, lambda tell: tell("compiled all")):
-
-        @njit("i8(i8)")  # type: ignore[untyped-decorator]
-        def inner(number: int) -> int:
-            return number + 3
-
-        @njit("i8(i8)")  # type: ignore[untyped-decorator]
-        def outer(number: int) -> int:
-            return number + 4
-
+        compile_two()
     assert told == ["compiling the kernels, once; this takes a minute or two", "compiled all"]
 
 
@@ -115,3 +111,14 @@ def test_a_compiler_that_fails_leaves_the_kernels_to_who_needs_them(
     compile_all(told.append)
     assert told == []
     assert "no room is left" in capfd.readouterr().err
+
+
+def test_without_processes_the_kernels_are_left_to_who_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiling.sys, "executable", "/nowhere/python")
+    told: list[str] = []
+    compile_all(told.append)
+    (line,) = told
+    assert line.startswith("not compiled in processes of their own: ")
+    assert "/nowhere/python" in line
